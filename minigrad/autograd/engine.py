@@ -1,0 +1,697 @@
+"""Reverse-mode automatic differentiation. Read this file first.
+
+Three ideas carry the whole library.
+
+1.  An **op** is one small object: a value rule (`forward`, on arrays) and a gradient rule (`vjp`),
+    each written once.
+
+        class Tanh(Op):
+            '''y = tanh(x),  dy/dx = 1 - y**2.'''
+
+            def forward(self, x):
+                return np.tanh(x)
+
+            def vjp(self, g, y):
+                return (g * (1 - y * y),)
+
+    `g` is the gradient of the final scalar with respect to `y`, and `vjp` returns that gradient
+    with respect to each input.  The rule gets what it names, and only that is kept in memory until
+    the backward pass: `y` is the output, any other name is an input of `forward`.
+
+2.  The **graph** is made of the ops that were applied.  A tensor points at the op that made it, an
+    op points at the ops that made its inputs (`edges`), and a leaf (a parameter) is its own end.
+    Everything points backwards in time: no reference cycle, so memory goes with the last reference.
+
+3.  The **walk** (`run_backward`) visits the ops, each after everything that used its result, and
+    adds up what they send to their inputs.
+
+`vjp` is written with operators and other ops, never with `np.`: the same line then runs on arrays
+(fast: what ops do when no tensor is among their inputs) and on tensors (`create_graph=True`: the
+backward pass is itself recorded, and can be differentiated again).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+Array = Any  # a numpy.ndarray, or a cupy.ndarray: nothing here may assume which
+
+
+class _GradMode(threading.local):
+    """Whether ops are recorded. Each thread has its own, and starts with recording on."""
+
+    enabled = True
+
+
+grad_mode = _GradMode()
+
+
+class Observer(Protocol):
+    """Sees every op go by: debugging, profiling and drawing graphs all hang on this one seam."""
+
+    def forward(self, op: Op, inputs: tuple[Any, ...], output: Any) -> None:
+        """`op` was applied to `inputs` (as given) and made `output` (a Node, or a tuple)."""
+
+    def failed(self, op: Op, inputs: tuple[Any, ...]) -> None:
+        """`op.forward` raised on `inputs`."""
+
+    def backward(self, op: Op, g: Any, gradients: Sequence[Any]) -> None:
+        """`op.vjp` turned `g` into `gradients`, one for each input (None: no gradient)."""
+
+
+observers: list[Observer] = []  # empty nearly always, and then free
+
+
+class Node:
+    """A value in the graph. `Tensor` is a Node with operators and methods.
+
+    Arrays inside nodes are never written to, with one exception: an optimizer may, when it holds
+    the only reference.  So aliasing is harmless: `y = x.reshape(...)` shares memory with `x`, and
+    writing to `y` gives `y` a new array.
+    """
+
+    __slots__ = ("__weakref__", "grad", "hooks", "op", "requires_grad", "value", "written")
+
+    result_type: ClassVar[type[Node]]  # what ops return: tensor.py says which
+    clock: ClassVar[int] = 0  # counts the writes that no op recorded
+    edges: ClassVar[tuple[()]] = ()  # a leaf is where the graph ends
+
+    value: Array
+    op: Op | None  # the op that made the value; None for a leaf
+    requires_grad: bool
+    grad: Any  # what backward() left here: None, or a Node
+    hooks: dict[int, Callable[[Any], Any]] | None
+    written: int  # the clock of the last unrecorded write
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape  # type: ignore[no-any-return]
+
+    @property
+    def edge(self) -> Op | Node:
+        """Where the gradient of this value goes: to the op that made it, or to the leaf itself."""
+        return self.op or self
+
+    def note_write(self) -> None:
+        """Remember that the value was changed behind the graph's back (see `Op.check_fresh`)."""
+        Node.clock += 1
+        self.edge.written = Node.clock
+
+
+def wrap(value: Array, op: Op | None = None, requires_grad: bool = False) -> Any:
+    """A new node around `value`."""
+    node = object.__new__(Node.result_type)
+    node.value = value if isinstance(value, _ARRAYS) else _as_array(value)
+    node.op = op
+    node.requires_grad = requires_grad
+    node.grad = node.hooks = None
+    node.written = 0
+    return node
+
+
+_ARRAYS: tuple[type, ...] = (np.ndarray,)  # device.py adds cupy.ndarray when it is first used
+
+
+def _as_array(value: Any) -> Array:
+    """NumPy's reductions return scalars, not 0-d arrays; nodes hold arrays only."""
+    return np.asarray(value) if isinstance(value, np.generic | float | int) else value
+
+
+class Op:
+    """One application of an operation: its rules, its settings, and its place in the graph.
+
+    Settings (an axis, a shape) are given to the constructor, inputs to the call:
+    `Sum(axis=0)(x)`.  Called on arrays only, an op returns the plain result of `forward`; called
+    with at least one Node, it returns a Node, recorded if one of them requires a gradient.
+
+    To define one, write `forward` and `vjp`.  `vjp(self, g, ...)` returns a tuple with a gradient
+    (or None) for each input.  It never writes into `g` and skips what `self.wants(i)` denies.
+    """
+
+    broadcasts: ClassVar[bool] = False  # inputs broadcast together: the engine sums gradients back
+    bilinear: ClassVar[bool] = False  # linear in each of two inputs: keeps a factor only if needed
+    twin: ClassVar[Callable[..., Any] | None] = None  # fused ops: the same from primitive ops
+
+    edges: tuple[Op | Node | None, ...] | None = ()  # None: freed by a backward pass
+    saved: tuple[Any, ...] = ()
+    recorded: int = 0  # the clock when the op was applied
+    written: int = 0  # the clock when its output was last changed without a record
+    residuals: Any = None  # what forward leaves here for vjp, besides inputs and output
+    shape: Any = None  # of the output (of each output, if there are several)
+    hooks: dict[int, Callable[[Any], Any]] | None = None
+    wanted: tuple[bool, ...] | None = None  # set when only some inputs' gradients are asked for
+
+    _saves: ClassVar[tuple[int, ...] | None] = ()  # which values vjp names; -1: output; None: all
+
+    def forward(self, *inputs: Any) -> Any:
+        """The value, from arrays (and Python scalars)."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward()")
+
+    def vjp(self, g: Any, *saved: Any) -> tuple[Any, ...]:
+        """The gradient with respect to each input, given that with respect to the output."""
+        raise NotImplementedError(f"{type(self).__name__} defines no vjp(): no gradient is known")
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Read off the gradient rule's own signature what has to be kept for it."""
+        super().__init_subclass__(**keywords)
+        inputs = list(inspect.signature(cls.forward).parameters)[1:]
+        rule = list(inspect.signature(cls.vjp).parameters.values())[2:]
+        if any(p.kind is p.VAR_POSITIONAL for p in rule):
+            cls._saves = None
+            return
+        unknown = [p.name for p in rule if p.name != "y" and p.name not in inputs]
+        if unknown:
+            raise TypeError(
+                f"{cls.__name__}.vjp names {unknown}: it can have the inputs of forward {inputs} "
+                "and 'y', the output"
+            )
+        cls._saves = tuple(-1 if p.name == "y" else inputs.index(p.name) for p in rule)
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Apply the op, and record it if a gradient may be wanted."""
+        values = []
+        live = traced = False
+        for x in inputs:
+            if isinstance(x, Node):
+                traced = True
+                values.append(x.value)
+                if x.requires_grad:
+                    live = True
+            else:
+                values.append(x)
+        try:
+            y = self.forward(*values)
+        except (ValueError, TypeError) as error:
+            raise self._clearer(error, inputs, values) from error
+        if not traced:
+            return y
+        if not (live and grad_mode.enabled):
+            out = tuple(map(wrap, y)) if type(y) is tuple else wrap(y)
+        else:
+            self.edges = tuple(
+                [
+                    (x.op or x) if isinstance(x, Node) and x.requires_grad else None
+                    for x in inputs
+                ]
+            )
+            out = self._record(values, y)
+        if observers:
+            for observer in observers:
+                observer.forward(self, inputs, out)
+        return out
+
+    def _record(self, values: list[Any], y: Any) -> Any:
+        """Keep what `vjp` names, and make the output(s) point here."""
+        self.recorded = Node.clock
+        saves = self._saves
+        if self.bilinear:  # the gradient of one factor needs the other
+            a, b = values
+            to_a, to_b = self.edges  # type: ignore[misc]
+            self.saved = (None if to_b is None else a, None if to_a is None else b)
+        elif saves is None:
+            self.saved = tuple(values)
+        elif saves:
+            values.append(y)
+            self.saved = tuple([values[i] for i in saves])
+        if type(y) is tuple:
+            self.shape = tuple([part.shape for part in y])
+            return tuple(
+                [
+                    wrap(part, Output(self, i), True) if part.dtype.kind == "f" else wrap(part)
+                    for i, part in enumerate(y)
+                ]
+            )
+        self.shape = y.shape
+        return wrap(y, self, True)
+
+    def wants(self, i: int) -> bool:
+        """Whether the gradient of input `i` is asked for. (Without a graph, all are.)"""
+        if self.wanted is not None:
+            return self.wanted[i]
+        return not self.edges or self.edges[i] is not None
+
+    def free(self) -> None:
+        """Let go of everything that the backward pass needed."""
+        self.edges = None
+        self.saved = ()
+        self.residuals = None
+
+    def check_fresh(self) -> None:
+        """Refuse to use saved values that were changed since: the gradient would be of nothing."""
+        if self.recorded == Node.clock:
+            return  # the usual case: nothing at all was written since
+        for position, i in enumerate(self._saved_positions()):
+            if self.saved[position] is None:
+                continue
+            node = self if i == -1 else self.edges[i]  # type: ignore[index]
+            if node is not None and node.written > self.recorded:
+                which = "its output" if i == -1 else f"input {i}"
+                raise RuntimeError(
+                    f"{self.name}: {which}, of shape {tuple(node.shape)}, was changed after "
+                    f"{self.name} used it and before backward() needed it (by an optimizer step, "
+                    "through .data, or in place under no_grad). Call backward() before changing "
+                    "it, or compute with a .clone()"
+                )
+
+    def _saved_positions(self) -> Iterable[int]:
+        return range(len(self.saved)) if self._saves is None or self.bilinear else self._saves
+
+    def saved_nodes(self) -> tuple[Any, ...]:
+        """The saved values as tensors that know where they came from, for `create_graph`."""
+        nodes: list[Any] = []
+        for value, i in zip(self.saved, self._saved_positions(), strict=True):
+            edge = self if i == -1 else self.edges[i]  # type: ignore[index]
+            if edge is None:  # a constant; anything but an array (a scalar, an index) stays as is
+                nodes.append(wrap(value) if isinstance(value, _ARRAYS) else value)
+            elif value is None:
+                nodes.append(None)
+            elif isinstance(edge, Node):
+                nodes.append(edge)
+            elif type(value) is tuple:
+                nodes.append(
+                    tuple(wrap(part, Output(self, j), True) for j, part in enumerate(value))
+                )
+            else:
+                nodes.append(wrap(value, edge, True))
+        return tuple(nodes)
+
+    @property
+    def name(self) -> str:
+        """The op's name in messages."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def _clearer(self, error: Exception, inputs: tuple[Any, ...], values: list[Any]) -> Exception:
+        """NumPy's complaint, with the op and its inputs named, as the kind PyTorch raises."""
+        for observer in observers:
+            observer.failed(self, inputs)
+        kind: type[Exception] = RuntimeError
+        if isinstance(error, IndexError):  # NumPy's AxisError is both
+            kind = IndexError
+        elif isinstance(error, TypeError):
+            kind = TypeError
+        came = ", ".join(
+            f"{tuple(v.shape)} {v.dtype}" if hasattr(v, "shape") else type(v).__name__
+            for v in values
+        )
+        return kind(f"{self.name}({came}): {error}")
+
+
+class Output(Op):
+    """Output number `index` of an op that has several: it stands between that op and its users."""
+
+    def __init__(self, op: Op, index: int) -> None:
+        self.edges = (op,)
+        self.index = index
+        self.count = len(op.shape)
+        self.shape = op.shape[index]
+
+    def placed(self, g: Any) -> list[Any]:
+        """What the op's rule expects: a gradient, or None, for each of its outputs."""
+        return [g if i == self.index else None for i in range(self.count)]
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum `g` over the axes along which an input of this `shape` was repeated.
+
+    Each of the repeated elements had its own effect on the output: the input's gradient is their
+    sum.  `(2, 3) + (3,)`: the gradient of the second is the sum over the rows.
+    """
+    extra = g.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1
+    )
+    return g.sum(axes).reshape(shape) if axes else g.reshape(shape)
+
+
+def run_backward(
+    roots: Sequence[Node],
+    gradients: Sequence[Any],
+    targets: Sequence[Node] | None = None,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> list[Any]:
+    """Walk the graph backwards from `roots`, whose gradients are given.
+
+    With `targets`, return their gradients (None where a target has no part in the roots) and touch
+    nothing else; without, leave the gradients in `.grad` of the leaves.  `gradients` and the
+    result are arrays, or Nodes with `create_graph`.
+    """
+    before, grad_mode.enabled = grad_mode.enabled, create_graph
+    try:
+        return _walk(roots, gradients, targets, retain_graph, create_graph)
+    finally:
+        grad_mode.enabled = before
+
+
+def _walk(
+    roots: Sequence[Node],
+    gradients: Sequence[Any],
+    targets: Sequence[Node] | None,
+    retain_graph: bool,
+    create_graph: bool,
+) -> list[Any]:
+    starts = [root.edge for root in roots]
+    wanted = None if targets is None else {target.edge for target in targets}
+    pending, useful = _count_uses(starts, wanted)
+    cotangents: dict[Op | Node, Any] = {}
+    for start, g in zip(starts, gradients, strict=True):
+        _add(cotangents, start, g)
+    found: dict[Op | Node, Any] = {}
+
+    # Why the order matters: in b = a + a; c = b + b, the op that made b is sent 1 twice by c.  Were
+    # its rule run after the first, `a` would get 1 + 1 now, and 2 + 2 when the second arrives.  So
+    # an op is ready only when everything that used its result has spoken.
+    ready = [start for start in cotangents if pending.get(start) == 0]
+    while ready:
+        node = ready.pop()
+        g = cotangents.pop(node, None)
+        if node.hooks and g is not None:
+            g = _run_hooks(node, g)
+        if wanted is not None and node in wanted:
+            found[node] = g
+        if isinstance(node, Node):
+            if wanted is None and g is not None:
+                _accumulate(node, g)
+            continue
+        if useful is not None and node not in useful:
+            continue
+        edges = node.edges
+        if edges is None:
+            raise RuntimeError(_FREED.format(node.name))
+        if g is None:
+            sent: Sequence[Any] = (None,) * len(edges)
+        elif type(node) is Output:
+            sent = (node.placed(g),)
+        else:
+            if useful is not None:
+                node.wanted = tuple([edge in pending for edge in edges])
+            if node.saved and node.recorded != Node.clock:
+                node.check_fresh()
+            sent = _recorded_vjp(node, g) if create_graph else node.vjp(g, *node.saved)
+            if observers:
+                for observer in observers:
+                    observer.backward(node, g, sent)
+        if not retain_graph:
+            node.free()
+        for edge, gx in zip(edges, sent, strict=True):
+            if edge is None or edge not in pending:
+                continue
+            if gx is not None:
+                if type(gx) is not list and gx.shape != edge.shape:
+                    gx = _fitted(node, gx, edge.shape)
+                held = cotangents.get(edge)
+                cotangents[edge] = gx if held is None else _sum(held, gx)
+            left = pending[edge] = pending[edge] - 1
+            if not left:
+                ready.append(edge)
+    return [] if targets is None else [found.get(target.edge) for target in targets]
+
+
+_FREED = (
+    "backward through {0} a second time: its graph was freed by the first backward(). If you need "
+    "two backward passes, call the first with retain_graph=True. If this is a recurrent state "
+    "carried over from the previous batch, cut its history first: h = h.detach() "
+    "(for an LSTM: h, c = h.detach(), c.detach())"
+)
+
+
+def _count_uses(
+    starts: Sequence[Op | Node], wanted: set[Op | Node] | None
+) -> tuple[dict[Op | Node, int], set[Op | Node] | None]:
+    """How often the result of each node will be sent a gradient; and which nodes lead to `wanted`.
+
+    Without `wanted`, every recorded op leads to a leaf that does want a gradient.
+    """
+    pending: dict[Op | Node, int] = dict.fromkeys(starts, 0)
+    users: dict[Op | Node, list[Op | Node]] = {}
+    stack = list(pending)
+    while stack:
+        node = stack.pop()
+        edges = node.edges
+        if edges is None:
+            if wanted is not None and node in wanted:
+                continue
+            assert isinstance(node, Op)
+            raise RuntimeError(_FREED.format(node.name))
+        for edge in edges:
+            if edge is None:
+                continue
+            uses = pending.get(edge)
+            if uses is None:
+                pending[edge] = 1
+                stack.append(edge)
+            else:
+                pending[edge] = uses + 1
+            if wanted is not None:
+                users.setdefault(edge, []).append(node)
+    if wanted is None:
+        return pending, None
+
+    # From the targets up: only what lies between them and the roots will be visited.
+    useful: set[Op | Node] = set()
+    stack = [node for node in wanted if node in pending]
+    reached = set(stack)
+    while stack:
+        for user in users.get(stack.pop(), ()):
+            if user not in useful:
+                useful.add(user)
+                stack.append(user)
+    reached |= useful
+    counts = {node: sum(user in useful for user in users.get(node, ())) for node in reached}
+    return counts, useful
+
+
+def _sum(held: Any, g: Any) -> Any:
+    """Add two gradients of the same value; those of an op with several outputs, one by one."""
+    if type(held) is not list:
+        return held + g
+    return [
+        b if a is None else a if b is None else a + b for a, b in zip(held, g, strict=True)
+    ]
+
+
+def _add(cotangents: dict[Op | Node, Any], edge: Op | Node, g: Any) -> None:
+    held = cotangents.get(edge)
+    cotangents[edge] = g if held is None else _sum(held, g)
+
+
+def _fitted(op: Op, g: Any, shape: tuple[int, ...]) -> Any:
+    """Give the gradient the shape of its input, or say that the rule is wrong."""
+    if not op.broadcasts:
+        raise RuntimeError(
+            f"{op.name}.vjp returned a gradient of shape {tuple(g.shape)} for an input of shape "
+            f"{tuple(shape)}: they must be equal (set broadcasts = True on an op whose inputs "
+            "broadcast together)"
+        )
+    return unbroadcast(g, shape)
+
+
+def _recorded_vjp(op: Op, g: Any) -> Sequence[Any]:
+    """The gradient rule, run on tensors so that it is itself recorded."""
+    inputs = op.saved_nodes()
+    if op.twin is None:
+        return op.vjp(g, *inputs)
+    # A fused rule works on arrays only: differentiate its plain twin instead.  On copies of the
+    # inputs: where one of them depends on another, or is given twice, the gradient with respect
+    # to it would be the total derivative, while an op owes its caller the partial one.
+    copies = [Identity()(x) if isinstance(x, Node) else x for x in inputs]
+    wanted = [i for i, x in enumerate(copies) if isinstance(x, Node) and x.requires_grad]
+    outputs = op.twin(*copies)
+    pairs = [(outputs, g)] if isinstance(outputs, Node) else zip(outputs, g, strict=True)
+    used = [(y, gy) for y, gy in pairs if gy is not None]
+    found = run_backward(
+        [y for y, _ in used],
+        [gy for _, gy in used],
+        [copies[i] for i in wanted],
+        retain_graph=True,
+        create_graph=True,
+    )
+    sent: list[Any] = [None] * len(inputs)
+    for i, gx in zip(wanted, found, strict=True):
+        sent[i] = gx
+    return sent
+
+
+def _run_hooks(node: Op | Node, g: Any) -> Any:
+    """Show `g` to the hooks of a node, as a tensor; what a hook returns takes its place."""
+    assert node.hooks is not None
+    is_node = isinstance(g, Node)
+    shown = g if is_node else wrap(g)
+    for hook in list(node.hooks.values()):
+        changed = hook(shown)
+        if changed is not None:
+            if tuple(changed.shape) != tuple(shown.shape):
+                raise RuntimeError(
+                    f"a hook returned a gradient of shape {tuple(changed.shape)} in place of one "
+                    f"of shape {tuple(shown.shape)}"
+                )
+            shown = changed
+    return shown if is_node else shown.value
+
+
+def _accumulate(leaf: Node, g: Any) -> None:
+    """Add `g` to `leaf.grad`."""
+    if not isinstance(g, Node):
+        g = wrap(g)
+    if g.value.dtype != leaf.value.dtype:
+        raise RuntimeError(
+            f"a gradient of dtype {g.value.dtype} arrived at a leaf of dtype {leaf.value.dtype}: "
+            "an op's vjp changed the precision"
+        )
+    if leaf.grad is None:
+        leaf.grad = g
+    elif g.requires_grad or leaf.grad.requires_grad:
+        leaf.grad = leaf.grad + g
+    else:
+        leaf.grad.value = leaf.grad.value + g.value
+
+
+class Identity(Op):
+    """y = x: a new place in the graph for the same value."""
+
+    def forward(self, x: Array) -> Array:
+        return x
+
+    def vjp(self, g: Any) -> tuple[Any]:
+        return (g,)
+
+
+class no_grad(contextlib.ContextDecorator):
+    """Do not record ops: `with no_grad():`, or `@no_grad()` on a function."""
+
+    mode: ClassVar[bool] = False
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        """`@no_grad` without parentheses works too."""
+        manager = super().__new__(cls)
+        return manager if function is None else manager(function)
+
+    def _recreate_cm(self) -> Any:  # a decorated function may call itself
+        return type(self)()
+
+    def __enter__(self) -> None:
+        self._before = grad_mode.enabled
+        grad_mode.enabled = self.mode
+
+    def __exit__(self, *exception: object) -> None:
+        grad_mode.enabled = self._before
+
+
+class enable_grad(no_grad):
+    """Record ops again inside `no_grad`."""
+
+    mode = True
+
+
+class set_grad_enabled(contextlib.ContextDecorator):
+    """Switch recording on or off, at once; as a context manager, until its end."""
+
+    def __init__(self, mode: bool) -> None:
+        self._mode = mode
+        self._before = grad_mode.enabled
+        grad_mode.enabled = mode
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        grad_mode.enabled = self._before
+        return super().__call__(function)
+
+    def _recreate_cm(self) -> Any:
+        return type(self)(self._mode)
+
+    def __enter__(self) -> None:
+        grad_mode.enabled = self._mode
+
+    def __exit__(self, *exception: object) -> None:
+        grad_mode.enabled = self._before
+
+
+def is_grad_enabled() -> bool:
+    """Whether ops are being recorded in this thread."""
+    return grad_mode.enabled
+
+
+def _starting_gradient(root: Node, given: Any, create_graph: bool) -> Any:
+    """The gradient to start from: 1 for a scalar, otherwise it must be given."""
+    if not root.requires_grad:
+        raise RuntimeError(
+            "nothing to differentiate: the output does not require grad and has no grad_fn. Was it "
+            "computed under no_grad, from .detach()ed values, or from tensors made without "
+            "requires_grad=True?"
+        )
+    value = root.value
+    if given is None:
+        if value.size != 1:
+            raise RuntimeError(
+                f"grad can be implicitly created only for scalar outputs, and this one has shape "
+                f"{tuple(value.shape)}: reduce it (.sum(), .mean()), or pass the gradient with "
+                "respect to it"
+            )
+        given = np.ones_like(value)
+    given = given if isinstance(given, Node) else wrap(given)
+    if given.shape != value.shape:
+        raise RuntimeError(
+            f"the gradient given has shape {tuple(given.shape)}, the output {tuple(value.shape)}"
+        )
+    if given.value.dtype != value.dtype:
+        given = wrap(given.value.astype(value.dtype))
+    return given if create_graph else given.value
+
+
+def backward(
+    root: Node, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+) -> None:
+    """Add the gradient of `root` to `.grad` of every leaf that it depends on.
+
+    The graph is freed on the way unless `retain_graph` (by default as `create_graph`).
+    """
+    start = _starting_gradient(root, gradient, create_graph)
+    keep = create_graph if retain_graph is None else retain_graph
+    run_backward([root], [start], None, keep, create_graph)
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Any, ...]:
+    """The gradients of `outputs` with respect to `inputs`: a tuple, one for each input.
+
+    Both may be one tensor or a sequence.  Outputs that are not scalars need `grad_outputs`.  With
+    `create_graph` the result can be differentiated again.  An input that the outputs do not depend
+    on is an error, or None with `allow_unused`.  `.grad` of the leaves is not touched.
+    """
+    roots = [outputs] if isinstance(outputs, Node) else list(outputs)
+    targets = [inputs] if isinstance(inputs, Node) else list(inputs)
+    if grad_outputs is None:
+        given = [None] * len(roots)
+    elif isinstance(grad_outputs, Node):
+        given = [grad_outputs]
+    else:
+        given = list(grad_outputs)
+    if len(given) != len(roots):
+        raise ValueError(f"{len(roots)} outputs, but {len(given)} grad_outputs")
+    for i, target in enumerate(targets):
+        if not target.requires_grad:
+            raise RuntimeError(f"input {i} of grad() does not require grad")
+    starts = [_starting_gradient(r, g, create_graph) for r, g in zip(roots, given, strict=True)]
+    keep = create_graph if retain_graph is None else retain_graph
+    found = run_backward(roots, starts, targets, keep, create_graph)
+    for i, g in enumerate(found):
+        if g is None and not allow_unused:
+            raise RuntimeError(
+                f"input {i} of grad() is not used in computing the outputs (was it replaced by a "
+                "new tensor after use?). Pass allow_unused=True to get None for it"
+            )
+    return tuple([g if g is None or isinstance(g, Node) else wrap(g) for g in found])

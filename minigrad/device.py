@@ -1,0 +1,90 @@
+"""Where arrays live: read off the array, never stored beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minigrad.autograd import engine
+from minigrad.autograd.engine import Array
+
+
+@dataclass(frozen=True)
+class device:
+    """A place for arrays: `device("cpu")`, `device("cuda")`, `device("cuda:1")`.
+
+    Raises RuntimeError for any other name.
+    """
+
+    type: str
+    index: int | None = None
+
+    def __init__(self, type: str | device, index: int | None = None) -> None:
+        if isinstance(type, device):
+            type, index = type.type, type.index if index is None else index
+        name, _, number = type.partition(":")
+        if name not in ("cpu", "cuda") or (number and (not number.isdigit() or index is not None)):
+            raise RuntimeError(f"no such device: {type!r}; expected 'cpu', 'cuda' or 'cuda:0'")
+        object.__setattr__(self, "type", name)
+        object.__setattr__(self, "index", int(number) if number else index)
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        return f"device(type={self.type!r}" + (
+            ")" if self.index is None else f", index={self.index})"
+        )
+
+
+_CPU = device("cpu")
+
+
+def device_of(array: Array) -> device:
+    """The device that holds `array`."""
+    if isinstance(array, np.ndarray):
+        return _CPU
+    return device("cuda", array.device.id)
+
+
+def array_module(array: Array) -> ModuleType:
+    """numpy or cupy: where the functions for `array` are that take no array (zeros, arange)."""
+    return np if isinstance(array, np.ndarray) else cupy()
+
+
+def cupy() -> Any:
+    """The cupy module. Raises RuntimeError, with the cure, where there is none or no GPU."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise RuntimeError(
+            "device 'cuda' needs CuPy, which is not installed: pip install cupy-cuda12x or "
+            "cupy-cuda13x, whichever CUDA your driver (nvidia-smi) has"
+        ) from error
+    if not cupy.is_available():
+        raise RuntimeError(
+            "device 'cuda' needs an NVIDIA GPU and its driver, and CuPy finds none (does "
+            "nvidia-smi list one?)"
+        )
+    if cupy.ndarray not in engine._ARRAYS:
+        engine._ARRAYS += (cupy.ndarray,)
+    return cupy
+
+
+def to_device(array: Array, where: device) -> Array:
+    """`array` itself if it is there already, else a copy."""
+    here = device_of(array)
+    if where.type == "cpu":
+        return array if here.type == "cpu" else cupy().asnumpy(array)
+    xp = cupy()
+    if here.type == "cuda" and where.index in (None, here.index):
+        return array
+    if where.index is not None and where.index >= xp.cuda.runtime.getDeviceCount():
+        raise RuntimeError(
+            f"no device {where}: this machine has {xp.cuda.runtime.getDeviceCount()} GPU(s)"
+        )
+    with xp.cuda.Device(where.index):
+        return xp.asarray(array)

@@ -1,0 +1,103 @@
+"""Tensor: a Node with PyTorch's operators and methods, almost all one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad import device as devices
+from minigrad.autograd import engine
+from minigrad.autograd.engine import Array, Node, wrap
+from minigrad.dtypes import DType
+from minigrad.ops import arithmetic, elementwise
+
+
+class Tensor(Node):
+    """An array that autograd knows."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__  # by identity: == is elementwise
+
+    # --- what it is -----------------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> DType:
+        return self.value.dtype
+
+    @property
+    def device(self) -> devices.device:
+        return devices.device_of(self.value)
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.op is None
+
+    @property
+    def grad_fn(self) -> engine.Op | None:
+        return self.op
+
+    # --- autograd -------------------------------------------------------------------------------
+
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:
+        """See `engine.backward`."""
+        engine.backward(self, gradient, retain_graph, create_graph)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        self.requires_grad = requires_grad
+        return self
+
+    def detach(self) -> Tensor:
+        """The same value, with no history."""
+        return wrap(self.value)
+
+    def item(self) -> Any:
+        return self.value.item()
+
+    def numpy(self) -> Array:
+        """A read-only view."""
+        view = self.value.view()
+        view.flags.writeable = False
+        return view
+
+    # --- in place -------------------------------------------------------------------------------
+
+    def _become(self, new: Any) -> Tensor:
+        """Take over the value and the history of `new`: what every in-place method ends with."""
+        raise NotImplementedError
+
+    # --- operators ------------------------------------------------------------------------------
+
+    __add__ = arithmetic.add
+    __mul__ = arithmetic.mul
+
+    tanh = elementwise.tanh
+
+
+class _Data(Tensor):
+    """`x.data`: reads as x and writes through to x, with no history. Writes are noticed."""
+
+    # an alias of its owner, `value` reading and replacing the owner's value
+
+
+Node.result_type = Tensor
+
+
+def tensor(
+    data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor with a copy of `data`."""
+    value = np.array(data)
+    if dtype is None and value.dtype.kind == "f" and not hasattr(data, "dtype"):
+        dtype = np.float32
+    return wrap(value.astype(dtype) if dtype else value, None, requires_grad)

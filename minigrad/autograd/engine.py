@@ -138,8 +138,8 @@ class Op:
     bilinear: ClassVar[bool] = False  # linear in each of two inputs: keeps a factor only if needed
     twin: ClassVar[Callable[..., Any] | None] = None  # fused ops: the same from primitive ops
 
-    edges: tuple[Op | Node | None, ...] | None = ()  # None: freed by a backward pass
-    saved: tuple[Any, ...] = ()
+    edges: Sequence[Op | Node | None] | None = ()  # None: freed by a backward pass
+    saved: Sequence[Any] = ()
     recorded: int = 0  # the clock when the op was applied
     written: int = 0  # the clock when its output was last changed without a record
     residuals: Any = None  # what forward leaves here for vjp, besides inputs and output
@@ -175,7 +175,8 @@ class Op:
 
     def __call__(self, *inputs: Any) -> Any:
         """Apply the op, and record it if a gradient may be wanted."""
-        values = []
+        values: list[Any] = []
+        edges: list[Op | Node | None] = []
         live = traced = False
         for x in inputs:
             if isinstance(x, Node):
@@ -183,24 +184,26 @@ class Op:
                 values.append(x.value)
                 if x.requires_grad:
                     live = True
+                    edges.append(x.op or x)
+                    continue
             else:
                 values.append(x)
+            edges.append(None)
+        live = live and grad_mode.enabled
+        if live:
+            self.edges = edges
         try:
             y = self.forward(*values)
         except (ValueError, TypeError) as error:
             raise self._clearer(error, inputs, values) from error
         if not traced:
             return y
-        if not (live and grad_mode.enabled):
-            out = tuple(map(wrap, y)) if type(y) is tuple else wrap(y)
-        else:
-            self.edges = tuple(
-                [
-                    (x.op or x) if isinstance(x, Node) and x.requires_grad else None
-                    for x in inputs
-                ]
-            )
+        if live:
             out = self._record(values, y)
+        elif type(y) is tuple:
+            out = tuple([wrap(part) for part in y])
+        else:
+            out = wrap(y)
         if observers:
             for observer in observers:
                 observer.forward(self, inputs, out)
@@ -210,17 +213,17 @@ class Op:
         """Keep what `vjp` names, and make the output(s) point here."""
         self.recorded = Node.clock
         saves = self._saves
-        if self.bilinear:  # the gradient of one factor needs the other
+        if saves is None:
+            self.saved = values
+        elif self.bilinear:  # the gradient of one factor needs the other
             a, b = values
             to_a, to_b = self.edges  # type: ignore[misc]
             self.saved = (None if to_b is None else a, None if to_a is None else b)
-        elif saves is None:
-            self.saved = tuple(values)
         elif saves:
-            values.append(y)
-            self.saved = tuple([values[i] for i in saves])
+            values.append(y)  # at the end, where index -1 finds it
+            self.saved = [values[i] for i in saves]
         if type(y) is tuple:
-            self.shape = tuple([part.shape for part in y])
+            self.shape = [part.shape for part in y]
             return tuple(
                 [
                     wrap(part, Output(self, i), True) if part.dtype.kind == "f" else wrap(part)
@@ -229,6 +232,11 @@ class Op:
             )
         self.shape = y.shape
         return wrap(y, self, True)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether a backward pass may come: if not, `forward` need leave nothing for it."""
+        return bool(self.edges)
 
     def wants(self, i: int) -> bool:
         """Whether the gradient of input `i` is asked for. (Without a graph, all are.)"""
@@ -309,7 +317,7 @@ class Output(Op):
     """Output number `index` of an op that has several: it stands between that op and its users."""
 
     def __init__(self, op: Op, index: int) -> None:
-        self.edges = (op,)
+        self.edges = [op]
         self.index = index
         self.count = len(op.shape)
         self.shape = op.shape[index]
@@ -474,9 +482,7 @@ def _sum(held: Any, g: Any) -> Any:
     """Add two gradients of the same value; those of an op with several outputs, one by one."""
     if type(held) is not list:
         return held + g
-    return [
-        b if a is None else a if b is None else a + b for a, b in zip(held, g, strict=True)
-    ]
+    return [b if a is None else a if b is None else a + b for a, b in zip(held, g, strict=True)]
 
 
 def _add(cotangents: dict[Op | Node, Any], edge: Op | Node, g: Any) -> None:

@@ -32,24 +32,15 @@ backward pass is itself recorded, and can be differentiated again).
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from minigrad.autograd.grad_mode import grad_mode
+
 Array = Any  # a numpy.ndarray, or a cupy.ndarray: nothing here may assume which
-
-
-class _GradMode(threading.local):
-    """Whether ops are recorded. Each thread has its own, and starts with recording on."""
-
-    enabled = True
-
-
-grad_mode = _GradMode()
 
 
 class Observer(Protocol):
@@ -571,60 +562,6 @@ class Identity(Op):
         return (g,)
 
 
-class no_grad(contextlib.ContextDecorator):
-    """Do not record ops: `with no_grad():`, or `@no_grad()` on a function."""
-
-    mode: ClassVar[bool] = False
-
-    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        """`@no_grad` without parentheses works too."""
-        manager = super().__new__(cls)
-        return manager if function is None else manager(function)
-
-    def _recreate_cm(self) -> Any:  # a decorated function may call itself
-        return type(self)()
-
-    def __enter__(self) -> None:
-        self._before = grad_mode.enabled
-        grad_mode.enabled = self.mode
-
-    def __exit__(self, *exception: object) -> None:
-        grad_mode.enabled = self._before
-
-
-class enable_grad(no_grad):
-    """Record ops again inside `no_grad`."""
-
-    mode = True
-
-
-class set_grad_enabled(contextlib.ContextDecorator):
-    """Switch recording on or off, at once; as a context manager, until its end."""
-
-    def __init__(self, mode: bool) -> None:
-        self._mode = mode
-        self._before = grad_mode.enabled
-        grad_mode.enabled = mode
-
-    def __call__(self, function: Callable[..., Any]) -> Any:
-        grad_mode.enabled = self._before
-        return super().__call__(function)
-
-    def _recreate_cm(self) -> Any:
-        return type(self)(self._mode)
-
-    def __enter__(self) -> None:
-        grad_mode.enabled = self._mode
-
-    def __exit__(self, *exception: object) -> None:
-        grad_mode.enabled = self._before
-
-
-def is_grad_enabled() -> bool:
-    """Whether ops are being recorded in this thread."""
-    return grad_mode.enabled
-
-
 def _starting_gradient(root: Node, given: Any, create_graph: bool) -> Any:
     """The gradient to start from: 1 for a scalar, otherwise it must be given."""
     if not root.requires_grad:
@@ -681,7 +618,7 @@ def grad(
     roots = [outputs] if isinstance(outputs, Node) else list(outputs)
     targets = [inputs] if isinstance(inputs, Node) else list(inputs)
     if grad_outputs is None:
-        given = [None] * len(roots)
+        given: list[Any] = [None] * len(roots)
     elif isinstance(grad_outputs, Node):
         given = [grad_outputs]
     else:

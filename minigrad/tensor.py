@@ -83,6 +83,10 @@ class Tensor(Node):
 
     tanh = elementwise.tanh
 
+    # --- shape, indexing, linear algebra, sorting ---
+
+    # --- end of shape, indexing, linear algebra, sorting ---
+
 
 class _Data(Tensor):
     """`x.data`: reads as x and writes through to x, with no history. Writes are noticed."""

@@ -1,0 +1,185 @@
+"""Modules made of modules: Sequential, ModuleList, ModuleDict."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from typing import Any, Self
+
+from minigrad.nn.module import Module, _block
+
+
+class _Sequence(Module):
+    """What Sequential and ModuleList share: children in order, found by their number."""
+
+    _modules: dict[str, Module]  # type: ignore[assignment]  # never None here
+
+    def _key(self, index: int) -> str:
+        """The name of child number `index`, which may count from the end."""
+        number, n = operator.index(index), len(self)
+        if not -n <= number < n:
+            raise IndexError(
+                f"index {index} is out of range: {type(self).__name__} has {n} modules"
+            )
+        return list(self._modules)[number]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return type(self)(*self._constructor_arguments(list(self._modules.items())[index]))
+        return self._modules[self._key(index)]
+
+    def _constructor_arguments(self, items: list[tuple[str, Module]]) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        setattr(self, self._key(index), module)
+
+    def __delitem__(self, index: int | slice) -> None:
+        keys = list(self._modules)
+        for key in keys[index] if isinstance(index, slice) else [self._key(index)]:
+            del self._modules[key]
+        self._renumber(list(self._modules.values()))
+
+    def _renumber(self, modules: Iterable[Module]) -> None:
+        self._modules = {}
+        for module in modules:
+            self.append(module)
+
+    def append(self, module: Module) -> Self:
+        """Add a module at the end."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Self:
+        """Add modules at the end."""
+        for module in list(modules):
+            self.append(module)
+        return self
+
+    def insert(self, index: int, module: Module) -> Self:
+        """Add a module before child number `index`; those after it get new numbers."""
+        modules = list(self)
+        modules.insert(index, module)
+        self._renumber(modules)
+        return self
+
+    def pop(self, index: int | slice) -> Any:
+        """Remove a child and return it."""
+        module = self[index]
+        del self[index]
+        return module
+
+    def __iadd__(self, other: Iterable[Module]) -> Self:
+        return self.extend(other)
+
+
+class Sequential(_Sequence):
+    """y = f_n(... f_2(f_1(x))): modules one after another.
+
+    Made from modules, or from a dict of named ones.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__()
+        if len(args) == 1 and isinstance(args[0], dict):
+            for name, module in args[0].items():
+                self.add_module(name, module)
+        else:
+            self.extend(args)
+
+    def _constructor_arguments(self, items: list[tuple[str, Module]]) -> tuple[Any, ...]:
+        return (dict(items),)
+
+    def __add__(self, other: Sequential) -> Sequential:
+        return Sequential(*self, *other)
+
+    def forward(self, input: Any) -> Any:
+        for module in self._modules.values():
+            input = module(input)
+        return input
+
+
+class ModuleList(_Sequence):
+    """A list of modules that the module it is assigned to knows of."""
+
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
+        super().__init__()
+        self.extend(modules or ())
+
+    def _constructor_arguments(self, items: list[tuple[str, Module]]) -> tuple[Any, ...]:
+        return ([module for _, module in items],)
+
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
+        return ModuleList([*self, *other])
+
+    def __repr__(self) -> str:
+        """Neighbours that look the same share a line: `(0-2): 3 x Linear(...)`."""
+        runs: list[tuple[int, int, str]] = []  # first, last, what
+        for i, text in enumerate(map(repr, self)):
+            if runs and runs[-1][2] == text:
+                runs[-1] = (runs[-1][0], i, text)
+            else:
+                runs.append((i, i, text))
+        if not runs:
+            return f"{self._get_name()}()"
+        lines = [
+            f"({i}): {text}" if i == j else f"({i}-{j}): {j - i + 1} x {text}"
+            for i, j, text in runs
+        ]
+        return _block(self._get_name(), lines)
+
+
+class ModuleDict(Module):
+    """A dict of modules that the module it is assigned to knows of."""
+
+    _modules: dict[str, Module]  # type: ignore[assignment]  # never None here
+
+    def __init__(self, modules: Any = None) -> None:
+        super().__init__()
+        self.update(modules or {})
+
+    def __getitem__(self, key: str) -> Module:
+        return self._modules[key]
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.add_module(key, module)
+
+    def __delitem__(self, key: str) -> None:
+        del self._modules[key]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._modules
+
+    def clear(self) -> None:
+        """Remove all."""
+        self._modules.clear()
+
+    def pop(self, key: str) -> Module:
+        """Remove a module and return it."""
+        return self._modules.pop(key)
+
+    def keys(self) -> KeysView[str]:
+        return self._modules.keys()
+
+    def items(self) -> ItemsView[str, Module]:
+        return self._modules.items()
+
+    def values(self) -> ValuesView[Module]:
+        return self._modules.values()
+
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add modules from a mapping, or from pairs of a name and a module."""
+        for key, module in dict(modules).items():
+            self.add_module(key, module)

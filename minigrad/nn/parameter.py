@@ -1,0 +1,52 @@
+"""Parameter: a tensor that a module learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad import device as devices
+from minigrad.autograd.engine import Node, wrap
+from minigrad.device import to_device
+from minigrad.dtypes import get_default_dtype
+from minigrad.tensor import Tensor, tensor
+
+
+class Parameter(Tensor):
+    """A leaf tensor that, assigned to an attribute of a Module, becomes one of its parameters.
+
+    `data` is a tensor, whose value is shared, or anything that `mg.tensor` takes.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, data: Any = (), requires_grad: bool = True) -> Parameter:
+        node = object.__new__(cls)
+        node.value = data.value if isinstance(data, Node) else tensor(data).value
+        node.op = node.grad = node.hooks = None
+        node.written = 0
+        node.requires_grad = False
+        if requires_grad:
+            node.requires_grad_()  # refuses integers
+        return node
+
+    def __init__(self, data: Any = (), requires_grad: bool = True) -> None:
+        pass  # all done by __new__
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        if id(self) not in memo:
+            memo[id(self)] = type(self)(Tensor.clone(self.detach()), self.requires_grad)
+        return memo[id(self)]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return type(self), (self.value, self.requires_grad)
+
+    def __repr__(self) -> str:
+        return "Parameter containing:\n" + super().__repr__()
+
+
+def empty_parameter(shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> Parameter:
+    """A parameter of zeros, to be filled by `nn.init`."""
+    value = np.zeros(shape, get_default_dtype() if dtype is None else dtype)
+    return Parameter(wrap(value if device is None else to_device(value, devices.device(device))))

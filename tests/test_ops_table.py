@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import minigrad as mg
 from minigrad.autograd import engine, gradcheck, gradgradcheck
 from minigrad.autograd.engine import Node, Op, wrap
 
-TABLES = ["op_cases_elementwise", "op_cases_structure", "op_cases_fused"]
+TABLES = sorted(path.stem for path in Path(__file__).parent.glob("op_cases_*.py"))
 CASES: list[OpCase] = [case for table in TABLES for case in importlib.import_module(table).CASES]
 
 # Not ops of their own: the engine's joints, and the base of user-written functions.

@@ -67,7 +67,7 @@ class Node:
     writing to `y` gives `y` a new array.
     """
 
-    __slots__ = ("__weakref__", "grad", "hooks", "op", "requires_grad", "value", "written")
+    __slots__ = ("__weakref__", "_grad", "hooks", "live", "op", "value", "written")
 
     result_type: ClassVar[type[Node]]  # what ops return: tensor.py says which
     clock: ClassVar[int] = 0  # counts the writes that no op recorded
@@ -75,14 +75,18 @@ class Node:
 
     value: Array
     op: Op | None  # the op that made the value; None for a leaf
-    requires_grad: bool
-    grad: Any  # what backward() left here: None, or a Node
+    live: bool  # requires_grad, which in a Tensor checks what it is set to
+    _grad: Any  # what backward() left here: None, or a Node; Tensor.grad checks what it is set to
     hooks: dict[int, Callable[[Any], Any]] | None
     written: int  # the clock of the last unrecorded write
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.value.shape  # type: ignore[no-any-return]
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.live
 
     @property
     def edge(self) -> Op | Node:
@@ -100,8 +104,8 @@ def wrap(value: Array, op: Op | None = None, requires_grad: bool = False) -> Any
     node = object.__new__(Node.result_type)
     node.value = value if isinstance(value, _ARRAYS) else _as_array(value)
     node.op = op
-    node.requires_grad = requires_grad
-    node.grad = node.hooks = None
+    node.live = requires_grad
+    node._grad = node.hooks = None
     node.written = 0
     return node
 
@@ -173,7 +177,7 @@ class Op:
             if isinstance(x, Node):
                 traced = True
                 values.append(x.value)
-                if x.requires_grad:
+                if x.live:
                     live = True
                     edges.append(x.op or x)
                     continue
@@ -182,6 +186,11 @@ class Op:
             edges.append(None)
         live = live and grad_mode.enabled
         if live:
+            if self.edges != ():
+                raise RuntimeError(
+                    f"this {self.name} was applied before: an op object is one application. Make "
+                    f"a new one for each: {self.name}()(x)"
+                )
             self.edges = edges
         try:
             y = self.forward(*values)
@@ -393,9 +402,13 @@ def _walk(
         else:
             if useful is not None:
                 node.wanted = tuple([edge in pending for edge in edges])
+            elif node.wanted is not None:  # by an earlier pass that left the graph
+                node.wanted = None
             if node.saved and node.recorded != Node.clock:
                 node.check_fresh()
             sent = _recorded_vjp(node, g) if create_graph else node.vjp(g, *node.saved)
+            if type(sent) is not tuple or len(sent) != len(edges):
+                raise RuntimeError(_MISCOUNTED.format(node.name, len(edges), _came(sent)))
             if observers:
                 for observer in observers:
                     observer.backward(node, g, sent)
@@ -421,6 +434,12 @@ _FREED = (
     "carried over from the previous batch, cut its history first: h = h.detach() "
     "(for an LSTM: h, c = h.detach(), c.detach())"
 )
+
+_MISCOUNTED = "{0}.vjp must return a tuple with a gradient, or None, for each of {1} input(s): {2}"
+
+
+def _came(sent: Any) -> str:
+    return f"it has {len(sent)}" if type(sent) is tuple else f"it is a {type(sent).__name__}"
 
 
 def _count_uses(
@@ -515,7 +534,7 @@ def _recorded_vjp(op: Op, g: Any) -> Sequence[Any]:
     sent: list[Any] = [None] * len(inputs)
     for i, gx in zip(wanted, found, strict=True):
         sent[i] = gx
-    return sent
+    return tuple(sent)
 
 
 def _run_hooks(node: Op | Node, g: Any) -> Any:
@@ -537,19 +556,20 @@ def _run_hooks(node: Op | Node, g: Any) -> Any:
 
 def _accumulate(leaf: Node, g: Any) -> None:
     """Add `g` to `leaf.grad`."""
-    if not isinstance(g, Node):
-        g = wrap(g)
+    # A tensor of its own for each leaf: a + b sends the same one to both, and `.grad` is changed.
+    g = Identity()(g) if isinstance(g, Node) else wrap(g)
     if g.value.dtype != leaf.value.dtype:
         raise RuntimeError(
             f"a gradient of dtype {g.value.dtype} arrived at a leaf of dtype {leaf.value.dtype}: "
             "an op's vjp changed the precision"
         )
-    if leaf.grad is None:
-        leaf.grad = g
-    elif g.requires_grad or leaf.grad.requires_grad:
-        leaf.grad = leaf.grad + g
+    held = leaf._grad
+    if held is None:
+        leaf._grad = g
+    elif g.live or held.live:
+        leaf._grad = held + g
     else:
-        leaf.grad.value = leaf.grad.value + g.value
+        held.value = held.value + g.value
 
 
 class Identity(Op):

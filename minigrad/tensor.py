@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -53,9 +53,46 @@ class Tensor(Node):
         """See `engine.backward`."""
         engine.backward(self, gradient, retain_graph, create_graph)
 
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to (or through) this value."""
+        return self.live
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        if self.op is not None and not requires_grad:
+            raise RuntimeError(
+                "requires_grad can be switched off on leaf tensors only, and this one was made by "
+                f"{self.op.name}. If you want its value without its history, take .detach()"
+            )
+        if requires_grad and self.value.dtype.kind != "f":
+            raise RuntimeError(
+                f"only tensors of a floating dtype can require gradients, not {self.value.dtype}: "
+                "convert with .float() first"
+            )
+        self.live = requires_grad
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         self.requires_grad = requires_grad
         return self
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that backward() has added up here, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Tensor | None) -> None:
+        if grad is not None:
+            if not isinstance(grad, Node):
+                raise TypeError(f"grad must be a Tensor or None, not {type(grad).__name__}")
+            mine, other = self.value, grad.value
+            if grad is self or other.shape != mine.shape or other.dtype != mine.dtype:
+                raise RuntimeError(
+                    f"the grad assigned has shape {other.shape} and dtype {other.dtype}, the "
+                    f"tensor {mine.shape} and {mine.dtype}: they must be equal"
+                )
+        self._grad = grad
 
     def detach(self) -> Tensor:
         """The same value, with no history."""

@@ -24,9 +24,9 @@ class Parameter(Tensor):
     def __new__(cls, data: Any = (), requires_grad: bool = True) -> Parameter:
         node = object.__new__(cls)
         node.value = data.value if isinstance(data, Node) else tensor(data).value
-        node.op = node.grad = node.hooks = None
+        node.op = node._grad = node.hooks = None
         node.written = 0
-        node.requires_grad = False
+        node.live = False
         if requires_grad:
             node.requires_grad_()  # refuses integers
         return node

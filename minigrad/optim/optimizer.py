@@ -1,0 +1,292 @@
+"""What all optimizers share: parameter groups, state, and where a rule may write."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import chain
+from typing import Any, ClassVar
+
+import numpy as np
+
+from minigrad.autograd.engine import Array, wrap
+from minigrad.autograd.grad_mode import enable_grad
+from minigrad.device import device_of, to_device
+from minigrad.tensor import Tensor
+
+CHUNK = 32_768  # elements: a rule passes over its data a dozen times, and they should stay in cache
+
+
+def _references(tensor: Tensor) -> int:
+    return sys.getrefcount(tensor.value)
+
+
+_ALONE = _references(wrap(np.zeros(1)))  # what this counts for an array that only a tensor holds
+
+
+def owned(tensor: Tensor) -> Array:
+    """The array of `tensor`, ready to be written to: first replaced by a copy if others hold it.
+
+    Tensors are values: `before = p.detach()` must not change when `p` is updated.  Whatever could
+    still show the old value holds a reference to the array: another tensor, an op that saved it for
+    a backward pass, and any view (NumPy's and CuPy's views hold their base).  If there is none but
+    the tensor's own, nobody can tell a new array from the old one written over.
+    """
+    alone = _references(tensor) == _ALONE
+    value = tensor.value
+    if not alone or value.base is not None or not value.flags.c_contiguous:
+        tensor.value = value = value.copy()
+    return value
+
+
+class Optimizer:
+    """Updates parameters from their gradients: `zero_grad()`, `backward()`, `step()`.
+
+    `params`: tensors, (name, tensor) pairs, or dicts, each a group with options of its own:
+    `[{"params": net.parameters(), "lr": 0.1}]`; what a group leaves out is taken from `defaults`.
+    A rule defines `rule` and `names`.  Raises TypeError for anything that is not a Tensor, and
+    ValueError for none at all, one given twice, or the result of an operation.
+    """
+
+    counts: ClassVar[bool] = True  # whether the rule needs to know how many updates there were
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError("params must be an iterable of Tensors or dicts, not one Tensor")
+        self.defaults = defaults
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[dict[str, Any]] = []
+        self.stepped = False  # for schedulers, which must come after the first step()
+        self._spare: list[Array] = []
+        groups = list(params)
+        if not groups:
+            raise ValueError("optimizer got an empty parameter list (has the module parameters?)")
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(group)
+
+    # --- what a rule defines --------------------------------------------------------------------
+
+    def names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The state that the rule keeps for each parameter: arrays of the parameter's shape."""
+        raise NotImplementedError
+
+    def initial(self, group: dict[str, Any]) -> float:
+        """What the state is filled with before the first update."""
+        return 0.0
+
+    def rule(
+        self, x: Array, g: Array, state: list[Array], t: int, group: dict[str, Any], s: list[Array]
+    ) -> None:
+        """Update `x`, some elements of a parameter, in place; `g` is their gradient.
+
+        `state`: their part of what `names` lists, to be updated in place.  `t`: 1 for the first
+        update.  `s`: two arrays to work in (the second belongs to `descent`).
+        """
+        raise NotImplementedError
+
+    # --- stepping -------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        `closure` computes the loss anew, with its gradients, and the loss is returned.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        self.stepped = True
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p, p.grad.value, group)
+        return loss
+
+    def _update(self, p: Tensor, g: Array, group: dict[str, Any]) -> None:
+        x = owned(p)
+        if g.shape != x.shape or g.dtype != x.dtype:
+            raise RuntimeError(
+                f"a parameter of shape {x.shape} and dtype {x.dtype} has a gradient of shape "
+                f"{g.shape} and dtype {g.dtype}: was it changed after backward()?"
+            )
+        state = self.state[p]
+        names = self.names(group)
+        t = 1 if not all(name in state for name in names) else 2
+        self._begin(state, names, x, group)
+        if self.counts:
+            t = int(state["step"].value) + 1
+            state["step"] = wrap(np.array(float(t)))
+        rows = [a.reshape(-1) for a in (x, g, *[owned(state[name]) for name in names])]
+        size = x.size
+        chunk = min(size, CHUNK) if isinstance(x, np.ndarray) else size  # a GPU takes it whole
+        spare = self._scratch(rows[0][:chunk])
+        for start in range(0, size, chunk or 1):
+            part = slice(start, start + chunk)
+            x, g, *arrays = [row[part] for row in rows]
+            self.rule(x, g, arrays, t, group, [s[: x.size] for s in spare])
+        p.note_write()
+
+    def _begin(
+        self, state: dict[str, Any], names: tuple[str, ...], x: Array, group: dict[str, Any]
+    ) -> None:
+        """Make the state that is missing, and let what is there follow the parameter `x`."""
+        if self.counts and "step" not in state:
+            state["step"] = wrap(np.array(0.0))  # on the host: reading it never waits for a GPU
+        for name in names:
+            if name not in state:
+                state[name] = wrap(np.full_like(x, self.initial(group)))
+            else:
+                held = state[name].value
+                if held.dtype != x.dtype or held.device != x.device:  # after model.to(...)
+                    state[name] = wrap(_like(held, x))
+
+    def _scratch(self, x: Array) -> list[Array]:
+        """Two arrays to work in, as large as `x` or larger, kept from step to step."""
+        spare = self._spare
+        if (
+            not spare
+            or spare[0].size < x.size
+            or spare[0].dtype != x.dtype
+            or spare[0].device != x.device
+        ):
+            self._spare = spare = [np.empty_like(x), np.empty_like(x)]
+        return spare
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients (or fill them with zeros) before the next backward pass."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad = None if set_to_none else wrap(np.zeros_like(p.grad.value))
+
+    # --- groups ---------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Optimize further parameters, with options of their own: `{"params": ..., "lr": ...}`."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, not {type(param_group).__name__}")
+        params = param_group["params"]
+        if isinstance(params, set | frozenset):
+            raise TypeError("params must have an order, and a set has none: give a list")
+        params = [params] if isinstance(params, Tensor) else list(params)
+        names = [p[0] for p in params if isinstance(p, tuple)]
+        if names and len(names) != len(params):
+            raise ValueError("either all parameters of an optimizer have names, or none")
+        params = [p[1] if isinstance(p, tuple) else p for p in params]
+        before = {p for group in self.param_groups for p in group["params"]}
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"an optimizer can only optimize Tensors, not {type(p).__name__}")
+            if p.op is not None:
+                raise ValueError(
+                    f"can't optimize a non-leaf Tensor: this one, of shape {p.shape}, is the "
+                    f"result of {p.op.name}. Optimize what it was computed from"
+                )
+            if p in before:
+                raise ValueError(
+                    f"a parameter, of shape {p.shape}, appears more than once in the optimizer"
+                )
+            before.add(p)
+        group = {**param_group, "params": params}
+        if names:
+            group["param_names"] = names
+        if any(("param_names" in group) != ("param_names" in g) for g in self.param_groups):
+            raise ValueError("either all parameter groups have names, or none")
+        for name, default in self.defaults.items():
+            group.setdefault(name, default)
+        self.param_groups.append(group)
+
+    # --- saving and restoring -------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot of the state and the options, which later steps do not change.
+
+        `{"state": {index: {"exp_avg": Tensor, ...}}, "param_groups": [{"lr": ..., "params":
+        [index, ...]}]}`: parameters are numbered through all groups, as in PyTorch.
+        """
+        params = [p for group in self.param_groups for p in group["params"]]
+        index = {p: i for i, p in enumerate(params)}
+        groups = []
+        for group in self.param_groups:
+            options = {k: copy.copy(v) for k, v in group.items() if k != "params"}
+            groups.append({**options, "params": [index[p] for p in group["params"]]})
+        state = {
+            index[p]: {k: wrap(v.value) if isinstance(v, Tensor) else v for k, v in entries.items()}
+            for p, entries in self.state.items()
+        }
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a `state_dict()`, which may hold NumPy arrays or PyTorch's CPU tensors too.
+
+        Arrays take the dtype and device of their parameter.  Raises ValueError, before anything is
+        changed, where groups or shapes do not match.
+        """
+        saved = state_dict["param_groups"]
+        if len(saved) != len(self.param_groups):
+            raise ValueError(
+                f"the state dict has {len(saved)} parameter groups, this optimizer "
+                f"{len(self.param_groups)}"
+            )
+        for i, (group, theirs) in enumerate(zip(self.param_groups, saved, strict=True)):
+            if len(group["params"]) != len(theirs["params"]):
+                raise ValueError(
+                    f"group {i} of the state dict has {len(theirs['params'])} parameters, that of "
+                    f"this optimizer {len(group['params'])}"
+                )
+        numbers = chain.from_iterable(group["params"] for group in saved)
+        params = chain.from_iterable(group["params"] for group in self.param_groups)
+        by_number = dict(zip(numbers, params, strict=True))
+        state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for i, entries in state_dict["state"].items():
+            state[by_number[i]] = {k: _loaded(v, k, by_number[i], i) for k, v in entries.items()}
+        self.state = state
+        for group, theirs in zip(self.param_groups, saved, strict=True):
+            mine = group["params"]
+            group.update(copy.deepcopy(theirs))
+            group["params"] = mine
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {k}: {group[k]}" for k in sorted(group) if k != "params"]
+        return "\n".join([*lines, ")"])
+
+
+def _like(array: Array, x: Array) -> Array:
+    """`array` in the dtype and on the device of `x`."""
+    return to_device(array, device_of(x)).astype(x.dtype, copy=False)
+
+
+def _loaded(value: Any, name: str, p: Tensor, index: int) -> Any:
+    """One entry of a saved state, as the state of `p`."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    array = value.value if isinstance(value, Tensor) else np.array(value)
+    if name == "step":
+        return wrap(np.array(float(array.item())))
+    if array.shape != p.shape:
+        raise ValueError(
+            f"{name} of parameter {index} has shape {array.shape} in the state dict, the "
+            f"parameter {p.shape}"
+        )
+    return wrap(_like(array, p.value))
+
+
+def descent(x: Array, g: Array, group: dict[str, Any], out: Array) -> Array:
+    """The gradient of what is to become small: `g` (`-g` to maximize) `+ weight_decay * x`."""
+    decay = float(group["weight_decay"])
+    if decay:
+        np.multiply(x, decay, out=out)
+        return np.subtract(out, g, out=out) if group["maximize"] else np.add(out, g, out=out)
+    return np.negative(g, out=out) if group["maximize"] else g
+
+
+def check_not_negative(**options: Any) -> None:
+    """Raise ValueError for an option that is below 0 or not a number."""
+    for name, value in options.items():
+        if not value >= 0.0:
+            raise ValueError(f"Invalid {name} value: {value} (it must be at least 0)")

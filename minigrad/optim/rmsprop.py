@@ -1,0 +1,81 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.autograd.engine import Array
+from minigrad.optim.optimizer import Optimizer, check_not_negative, descent
+
+
+class RMSprop(Optimizer):
+    """Divide the gradient by its recent size (Hinton 2012; centered: Graves 2013, equation 38).
+
+        v = alpha * v + (1 - alpha) * g**2
+        a = alpha * a + (1 - alpha) * g               (only if centered; else a = 0)
+        b = momentum * b + g / (sqrt(v - a**2) + eps)
+        x = x - lr * b
+
+    where `g` is the gradient (its negative to `maximize`) plus `weight_decay * x`.  Raises
+    ValueError for negative options.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "alpha": alpha,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+        }
+        check_not_negative(**defaults)
+        super().__init__(params, {**defaults, "centered": centered, "maximize": maximize})
+
+    def names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        momentum = ("momentum_buffer",) if group["momentum"] else ()
+        centered = ("grad_avg",) if group["centered"] else ()
+        return ("square_avg", *momentum, *centered)
+
+    def rule(
+        self, x: Array, g: Array, state: list[Array], t: int, group: dict[str, Any], s: list[Array]
+    ) -> None:
+        alpha, lr = float(group["alpha"]), float(group["lr"])
+        v, *rest = state
+        step, spare = s
+        g = descent(x, g, group, out=spare)
+
+        np.multiply(g, g, out=step)
+        step *= 1 - alpha
+        v *= alpha
+        v += step
+        if group["centered"]:
+            a = rest.pop()
+            a *= alpha
+            a += np.multiply(g, 1 - alpha, out=step)
+            np.multiply(a, a, out=step)
+            np.sqrt(np.subtract(v, step, out=step), out=step)
+        else:
+            np.sqrt(v, out=step)
+        step += group["eps"]
+        np.divide(g, step, out=step)
+        if group["momentum"]:
+            (b,) = rest
+            b *= group["momentum"]
+            b += step
+            np.multiply(b, lr, out=step)
+        else:
+            step *= lr
+        x -= step

@@ -1,0 +1,70 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.autograd.engine import Array
+from minigrad.optim.optimizer import Optimizer, check_not_negative, descent
+
+
+class SGD(Optimizer):
+    """Go down the gradient, with momentum if wanted (Sutskever et al. 2013, as in PyTorch).
+
+        b = momentum * b + (1 - dampening) * g        (b = g at first)
+        x = x - lr * b                                (nesterov: lr * (g + momentum * b))
+
+    where `g` is the gradient (its negative to `maximize`) plus `weight_decay * x`.  Raises
+    ValueError for negative options, or nesterov without momentum or with dampening.
+    """
+
+    counts = False
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        check_not_negative(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("momentum_buffer",) if group["momentum"] else ()
+
+    def rule(
+        self, x: Array, g: Array, state: list[Array], t: int, group: dict[str, Any], s: list[Array]
+    ) -> None:
+        lr, momentum = float(group["lr"]), float(group["momentum"])
+        step, spare = s
+        g = descent(x, g, group, out=spare)
+        if momentum:
+            (b,) = state
+            if t == 1:
+                np.copyto(b, g)
+            else:
+                b *= momentum
+                b += np.multiply(g, 1.0 - group["dampening"], out=step) if group["dampening"] else g
+            if group["nesterov"]:
+                np.multiply(b, momentum, out=step)
+                g = np.add(step, g, out=step)
+            else:
+                g = b
+        x -= np.multiply(g, lr, out=step)

@@ -11,7 +11,8 @@ from minigrad import device as devices
 from minigrad.autograd import engine
 from minigrad.autograd.engine import Array, Node, wrap
 from minigrad.dtypes import DType
-from minigrad.ops import arithmetic, elementwise
+from minigrad.ops import arithmetic, elementwise, indexing, linalg, selection, sorting
+from minigrad.ops import shape as shapes
 
 
 class Tensor(Node):
@@ -121,6 +122,84 @@ class Tensor(Node):
     tanh = elementwise.tanh
 
     # --- shape, indexing, linear algebra, sorting ---
+
+    reshape = shapes.reshape
+    view = shapes.view
+    reshape_as = shapes.reshape_as
+    flatten = shapes.flatten
+    unflatten = shapes.unflatten
+    squeeze = shapes.squeeze
+    unsqueeze = shapes.unsqueeze
+    permute = shapes.permute
+    transpose = shapes.transpose
+    swapaxes = shapes.swapaxes
+    swapdims = shapes.swapdims
+    t = shapes.t
+    movedim = shapes.movedim
+    moveaxis = shapes.moveaxis
+    expand = shapes.expand
+    expand_as = shapes.expand_as
+    broadcast_to = shapes.broadcast_to
+    contiguous = shapes.contiguous
+    repeat = shapes.repeat
+    tile = shapes.tile
+    split = shapes.split
+    chunk = shapes.chunk
+    unbind = shapes.unbind
+    roll = shapes.roll
+    view_as = shapes.reshape_as
+    T = property(shapes.reversed_dims)
+    mT = property(shapes.matrix_transpose)  # noqa: N815
+    masked_select = indexing.masked_select
+    index_select = indexing.index_select
+    index_add = indexing.index_add
+    gather = indexing.gather
+    take_along_dim = indexing.take_along_dim
+    scatter = indexing.scatter
+    scatter_add = indexing.scatter_add
+    repeat_interleave = indexing.repeat_interleave
+    flip = indexing.flip
+    diagonal = indexing.diagonal
+    tril = indexing.tril
+    triu = indexing.triu
+    masked_fill = selection.masked_fill
+    nonzero = selection.nonzero
+    matmul = linalg.matmul
+    mm = linalg.mm
+    bmm = linalg.bmm
+    mv = linalg.mv
+    dot = linalg.dot
+    outer = linalg.outer
+    addmm = linalg.addmm
+    __matmul__ = linalg.matmul
+    sort = sorting.sort
+    argsort = sorting.argsort
+    topk = sorting.topk
+    unique = sorting.unique
+    bincount = sorting.bincount
+    __getitem__ = indexing.getitem
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return linalg.matmul(other, self)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._become(indexing.setitem(self, index, value))
+
+    def where(self, condition: Any, other: Any) -> Tensor:
+        """The elements of self where `condition` holds, else those of `other`."""
+        return selection.where(condition, self, other)
+
+    def masked_fill_(self, mask: Any, value: Any) -> Tensor:
+        return self._become(selection.masked_fill(self, mask, value))
+
+    def index_add_(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
+        return self._become(indexing.index_add(self, dim, index, source, alpha=alpha))
+
+    def scatter_(self, dim: int, index: Any, src: Any = None, *, value: Any = None) -> Tensor:
+        return self._become(indexing.scatter(self, dim, index, src, value=value))
+
+    def scatter_add_(self, dim: int, index: Any, src: Any) -> Tensor:
+        return self._become(indexing.scatter_add(self, dim, index, src))
 
     # --- end of shape, indexing, linear algebra, sorting ---
 

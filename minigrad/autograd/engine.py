@@ -322,9 +322,15 @@ class Output(Op):
         self.count = len(op.shape)
         self.shape = op.shape[index]
 
-    def placed(self, g: Any) -> list[Any]:
-        """What the op's rule expects: a gradient, or None, for each of its outputs."""
-        return [g if i == self.index else None for i in range(self.count)]
+    def placed(self, g: Any, held: list[Any] | None) -> list[Any]:
+        """What the op's rule expects: a gradient, or None, for each of its outputs.
+
+        All outputs share the list `held`: were each to bring its own, the backward pass of the
+        slices of T time steps would take T * T steps.
+        """
+        held = held or [None] * self.count
+        held[self.index] = g if held[self.index] is None else held[self.index] + g
+        return held
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
@@ -398,7 +404,8 @@ def _walk(
         if g is None:
             sent: Sequence[Any] = (None,) * len(edges)
         elif type(node) is Output:
-            sent = (node.placed(g),)
+            held = cotangents.pop(edges[0], None)  # type: ignore[arg-type]
+            sent = (node.placed(g, held),)
         else:
             if useful is not None:
                 node.wanted = tuple([edge in pending for edge in edges])
@@ -421,7 +428,7 @@ def _walk(
                 if type(gx) is not list and gx.shape != edge.shape:
                     gx = _fitted(node, gx, edge.shape)
                 held = cotangents.get(edge)
-                cotangents[edge] = gx if held is None else _sum(held, gx)
+                cotangents[edge] = gx if held is None else held + gx
             left = pending[edge] = pending[edge] - 1
             if not left:
                 ready.append(edge)
@@ -488,16 +495,9 @@ def _count_uses(
     return counts, useful
 
 
-def _sum(held: Any, g: Any) -> Any:
-    """Add two gradients of the same value; those of an op with several outputs, one by one."""
-    if type(held) is not list:
-        return held + g
-    return [b if a is None else a if b is None else a + b for a, b in zip(held, g, strict=True)]
-
-
 def _add(cotangents: dict[Op | Node, Any], edge: Op | Node, g: Any) -> None:
     held = cotangents.get(edge)
-    cotangents[edge] = g if held is None else _sum(held, g)
+    cotangents[edge] = g if held is None else held + g
 
 
 def _fitted(op: Op, g: Any, shape: tuple[int, ...]) -> Any:

@@ -1,0 +1,164 @@
+"""Time series: reading, scaling, windows, the forecasts to beat, and how far off one was."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from minigrad.autograd.engine import Array
+
+
+def read_csv(path: str | Path, column: str | None = None) -> tuple[Array, str]:
+    """The numbers of one column of a file that has a line of names first, and the column's name.
+
+    Without `column`, the only column of numbers.  Raises OSError if the file cannot be read, and
+    ValueError, naming columns or row, if there is no such column or a value is not a number.
+    """
+    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+        sample = file.read(4096)
+        file.seek(0)
+        delimiter = max(",;\t", key=sample.split("\n")[0].count)
+        rows = [row for row in csv.reader(file, delimiter=delimiter) if any(map(str.strip, row))]
+    if len(rows) < 2:
+        raise ValueError(f"{path} holds no line of names followed by rows of values")
+    names = [name.strip() for name in rows[0]]
+    listed = ", ".join(repr(name) for name in names)
+    if all(map(_is_number, rows[0])):
+        raise ValueError(f"the first line of {path} must name the columns, not hold numbers")
+    if column is None:
+        numeric = [i for i, name in enumerate(names) if i < len(rows[1]) and _is_number(rows[1][i])]
+        if len(numeric) != 1:
+            raise ValueError(f"which column of {path}? It has {listed}")
+        column = names[numeric[0]]
+    if column not in names:
+        raise ValueError(f"{path} has no column {column!r}; it has {listed}")
+    at = names.index(column)
+    values = []
+    for number, row in enumerate(rows[1:], start=1):
+        value = row[at].strip() if at < len(row) else ""
+        if not _is_number(value):
+            what = repr(value) if value else "nothing"
+            raise ValueError(f"{path}: row {number} of column {column!r} holds {what}, no number")
+        values.append(float(value))
+    return np.array(values), column
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+class Scaler:
+    """Maps the range of the values it was made from to `low` .. `high`, and back."""
+
+    def __init__(self, values: Array, low: float = -1.0, high: float = 1.0) -> None:
+        self.smallest = float(np.min(values))
+        self.factor = (high - low) / ((float(np.max(values)) - self.smallest) or 1.0)
+        self.low = low
+
+    def scale(self, values: Array) -> Array:
+        return (np.asarray(values) - self.smallest) * self.factor + self.low
+
+    def unscale(self, values: Array) -> Array:
+        return (np.asarray(values) - self.low) / self.factor + self.smallest
+
+
+class Standardizer:
+    """Maps the values it was made from to mean 0 and standard deviation 1, and back."""
+
+    def __init__(self, values: Array) -> None:
+        self.mean = float(np.mean(values))
+        self.deviation = float(np.std(values)) or 1.0
+
+    def scale(self, values: Array) -> Array:
+        return (np.asarray(values) - self.mean) / self.deviation
+
+    def unscale(self, values: Array) -> Array:
+        return np.asarray(values) * self.deviation + self.mean
+
+
+def windows(values: Array, length: int) -> tuple[Array, Array]:
+    """Every run of `length` values, (N, length), and the value after each, (N,).
+
+    Raises ValueError if the series is too short for one.
+    """
+    if length < 1 or len(values) <= length:
+        raise ValueError(
+            f"a series of {len(values)} values has no window of {length} with a value after it"
+        )
+    runs = np.lib.stride_tricks.sliding_window_view(np.asarray(values), length + 1)
+    return runs[:, :-1], runs[:, -1]
+
+
+# --- the forecasts to beat ----------------------------------------------------------------------
+
+
+def naive(history: Array, steps: int) -> Array:
+    """The last value again and again."""
+    return np.full(steps, history[-1])
+
+
+def seasonal_naive(history: Array, steps: int, season: int) -> Array:
+    """The last season again and again."""
+    if len(history) < season:
+        raise ValueError(f"a history of {len(history)} values holds no season of {season}")
+    return np.asarray(history)[len(history) - season + np.arange(steps) % season]
+
+
+def find_season(values: Array, candidates: Sequence[int] = (4, 7, 12, 24, 52, 365)) -> int | None:
+    """The candidate period after which the series looks most like itself; None if none does.
+
+    A season of m correlates with itself m steps later and not m / 2 steps later: the candidate with
+    the greatest difference of the two (of the series less its linear trend) is taken, if at least
+    0.3.  Only periods that fit three times are considered.
+    """
+    t = np.arange(len(values))
+    x = values - np.polyval(np.polyfit(t, values, 1), t)
+    variance = float(np.mean(x * x)) or 1.0
+
+    def correlation(lag: int) -> float:
+        return float(np.mean(x[lag:] * x[: len(x) - lag])) / variance
+
+    scores = {m: correlation(m) - correlation(m // 2) for m in candidates if 3 * m <= len(x)}
+    best = max(scores, key=lambda m: scores[m], default=None)
+    return best if best is not None and scores[best] >= 0.3 else None
+
+
+# --- how far off --------------------------------------------------------------------------------
+
+
+def rmse(truth: Array, forecast: Array) -> float:
+    """Root mean squared error: sqrt(mean((y - f)**2))."""
+    return float(np.sqrt(np.mean(np.square(np.asarray(truth) - forecast))))
+
+
+def mae(truth: Array, forecast: Array) -> float:
+    """Mean absolute error: mean(|y - f|)."""
+    return float(np.mean(np.abs(np.asarray(truth) - forecast)))
+
+
+def mape(truth: Array, forecast: Array) -> float:
+    """Mean absolute percentage error: 100 mean(|y - f| / |y|); infinite where a y is 0."""
+    truth = np.asarray(truth)
+    if not np.all(truth):
+        return math.inf
+    return float(100 * np.mean(np.abs((truth - forecast) / truth)))
+
+
+def mase(truth: Array, forecast: Array, history: Array, season: int = 1) -> float:
+    """Mean absolute scaled error (Hyndman & Koehler 2006).
+
+    The mean absolute error over that of the seasonal naive forecast, one season ahead, within the
+    training data `history`: below 1 is better than that.
+    """
+    history = np.asarray(history)
+    if len(history) <= season:
+        raise ValueError(f"a history of {len(history)} values cannot scale by a season of {season}")
+    scale = float(np.mean(np.abs(history[season:] - history[:-season])))
+    return mae(truth, forecast) / scale if scale else math.inf

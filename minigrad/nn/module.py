@@ -339,9 +339,9 @@ class Module:
                     fix = "assign it to an attribute, or use register_parameter"
                 kind = type(module.__dict__[name]).__name__
                 warnings.warn(
-                    f"{type(module).__name__}.{name} is a plain {kind} that holds a {type(item).__name__}: "
-                    "parameters(), state_dict() and to() do not see it, so it will not be learnt, "
-                    f"saved or moved; {fix}",
+                    f"{type(module).__name__}.{name} is a plain {kind} that holds a "
+                    f"{type(item).__name__}: parameters(), state_dict() and to() do not see it, "
+                    f"so it will not be learnt, saved or moved; {fix}",
                     UserWarning,
                     stacklevel=4,
                 )

@@ -1,0 +1,98 @@
+"""Gradient clipping, and all parameters as one vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from minigrad.autograd.engine import Array, Node, no_grad, wrap
+from minigrad.nn.parameter import Parameter
+from minigrad.ops.shape import cat, reshape
+from minigrad.optim.optimizer import owned
+
+
+def _gradients(parameters: Any) -> list[Any]:
+    parameters = [parameters] if isinstance(parameters, Node) else parameters
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+def clip_grad_norm_(
+    parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Any:
+    """Scale all gradients together so that their norm is at most `max_norm` (Pascanu et al. 2013).
+
+        g <- g min(1, max_norm / (norm + 1e-6)),    norm = that of all gradients as one vector
+
+    Returns the norm as it was.  Raises RuntimeError if it is not finite and `error_if_nonfinite`
+    (which makes the host wait for a GPU; nothing else here does).
+    """
+    gradients = _gradients(parameters)
+    if not gradients:
+        return wrap(np.zeros((), np.float32))
+    norm = _norm([_norm_of_one(g.value, norm_type) for g in gradients], norm_type)
+    if error_if_nonfinite and not math.isfinite(float(norm)):
+        raise RuntimeError(
+            f"the total norm of order {norm_type} of the gradients is {norm}, so they cannot be "
+            "clipped. To clip anyway, set error_if_nonfinite=False"
+        )
+    scale = np.minimum(max_norm / (norm + 1e-6), 1.0)
+    if not isinstance(scale, np.generic | np.ndarray) or scale != 1:  # a GPU is not asked
+        for g in gradients:
+            array = owned(g)
+            array *= scale.astype(array.dtype)
+            g.note_write()
+    return wrap(norm)
+
+
+def _norm_of_one(g: Array, order: float) -> Array:
+    flat = g.reshape(-1)
+    if order == 2:
+        return np.sqrt(np.vdot(flat, flat))
+    if order == math.inf:
+        return np.abs(flat).max() if flat.size else flat.sum()
+    return (np.abs(flat) ** order).sum() ** (1 / order)
+
+
+def _norm(norms: list[Array], order: float) -> Array:
+    """The norm of the whole, from those of its parts."""
+    if len(norms) == 1:
+        return norms[0]
+    return _norm_of_one(np.stack(norms), order)
+
+
+def clip_grad_value_(parameters: Any, clip_value: float) -> None:
+    """Limit every element of every gradient to [-clip_value, clip_value]."""
+    for g in _gradients(parameters):
+        array = owned(g)
+        np.clip(array, -clip_value, clip_value, out=array)
+        g.note_write()
+
+
+def parameters_to_vector(parameters: Iterable[Any]) -> Any:
+    """All elements of all parameters, one after another. It can be differentiated."""
+    return cat([reshape(p, -1) for p in parameters])
+
+
+def vector_to_parameters(vec: Any, parameters: Iterable[Parameter]) -> None:
+    """Give the parameters the values that `parameters_to_vector` would have to return.
+
+    Raises RuntimeError, with nothing changed, unless the vector has as many elements as they.
+    """
+    if not isinstance(vec, Node):
+        raise TypeError(f"expected a Tensor, but got {type(vec).__name__}")
+    parameters = list(parameters)
+    sizes = [p.value.size for p in parameters]
+    if vec.value.size != sum(sizes):
+        raise RuntimeError(
+            f"a vector of {vec.value.size} elements for parameters with {sum(sizes)} elements"
+        )
+    start = 0
+    with no_grad():
+        for p, size in zip(parameters, sizes, strict=True):
+            part = vec.value[start : start + size]
+            p.value = part.reshape(p.shape).astype(p.value.dtype)
+            p.note_write()
+            start += size

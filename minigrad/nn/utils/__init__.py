@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Array, Node, no_grad, wrap
+from minigrad.autograd.engine import Array, Node, wrap
 from minigrad.nn.parameter import Parameter
 from minigrad.ops.shape import cat, reshape
 from minigrad.optim.optimizer import owned
@@ -90,9 +90,8 @@ def vector_to_parameters(vec: Any, parameters: Iterable[Parameter]) -> None:
             f"a vector of {vec.value.size} elements for parameters with {sum(sizes)} elements"
         )
     start = 0
-    with no_grad():
-        for p, size in zip(parameters, sizes, strict=True):
-            part = vec.value[start : start + size]
-            p.value = part.reshape(p.shape).astype(p.value.dtype)
-            p.note_write()
-            start += size
+    for p, size in zip(parameters, sizes, strict=True):
+        part = vec.value[start : start + size]
+        p.value = part.reshape(p.shape).astype(p.value.dtype)  # astype copies
+        p.note_write()
+        start += size

@@ -258,7 +258,7 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1
     dim = normal_dim(dim, len(input.shape))
     where = _plain((*(slice(None),) * dim, index), input)
     _same_dtype("index_add", input, source)
-    expected = (*input.shape[:dim], len(index), *input.shape[dim + 1 :])
+    expected = (*input.shape[:dim], *index.shape, *input.shape[dim + 1 :])
     if tuple(source.shape) != expected:
         raise RuntimeError(
             f"index_add: source has shape {tuple(source.shape)}, expected {expected}"

@@ -369,9 +369,7 @@ class _Check:
         if not np.isfinite(d).all():
             return "non-finite values: the function itself is NaN or infinite near this point"
         if not np.isfinite(a).all():
-            return (
-                "non-finite: the rule gives NaN or infinity where the function is smooth"
-            )
+            return "non-finite: the rule gives NaN or infinity where the function is smooth"
         ahead, back = self.numeric((1, 0))[n][k], self.numeric((0, -1))[n][k]
         bad = ~close(a, d)
         if (np.abs(ahead - back) > 0.01 * (np.abs(ahead) + np.abs(back)) + 1e-3)[bad].all():

@@ -115,6 +115,11 @@ class AddAt(Op):
         return (GetItem(self.index)(g),)
 
 
+def _places(like: Array, index: Index, shape: tuple[int, ...]) -> Array:
+    """The number of each element that `index` names, counted through an array of `shape`."""
+    return array_module(like).arange(prod(shape)).reshape(shape)[index]
+
+
 def _add_at(x: Array, index: Index, shape: tuple[int, ...]) -> Array:
     """Zeros of `shape`, to which `x` is added at `index`, repeated positions and all."""
     if type(index) is not tuple:
@@ -126,9 +131,9 @@ def _add_at(x: Array, index: Index, shape: tuple[int, ...]) -> Array:
         before, after = prod(shape[:dim]), prod(shape[dim + 1 :])
     else:  # each element has a number
         rows = prod(shape)
-        where = array_module(x).arange(rows).reshape(shape)[index].reshape(-1)
+        where = _places(x, index, shape).reshape(-1)
         before = after = 1
-    where = array_module(x).where(where < 0, where + rows, where)
+    where = np.where(where < 0, where + rows, where)
     x = x.reshape(before, where.size, after).swapaxes(0, 1).reshape(where.size, before * after)
     y = add_rows(x, where, rows)  # (rows, before * after)
     return y.reshape(rows, before, after).swapaxes(0, 1).reshape(shape)
@@ -157,17 +162,16 @@ def _add_rows_by_doubling(x: Array, where: Array, rows: int) -> Array:
     the sum of its own and the following up to 2 s - 1 rows that go to the same place; in the end
     the first of them holds all.
     """
-    xp = array_module(x)
     order = where.argsort(kind="stable")
     where, x = where[order], x[order]
     step = 1
     while step < len(x):
         together = (where[:-step] == where[step:])[:, None]
-        x = xp.concatenate([x[:-step] + xp.where(together, x[step:], 0), x[-step:]])
+        x = np.concatenate([x[:-step] + np.where(together, x[step:], 0), x[-step:]])
         step *= 2
-    places = xp.arange(rows)
-    first = xp.minimum(xp.searchsorted(where, places), len(x) - 1)
-    return xp.where((where[first] == places)[:, None], x[first], 0).astype(x.dtype)
+    places = array_module(x).arange(rows)
+    first = np.minimum(np.searchsorted(where, places), len(x) - 1)
+    return np.where((where[first] == places)[:, None], x[first], 0)
 
 
 class SetItem(Op):
@@ -189,14 +193,14 @@ class SetItem(Op):
 
         Without this the value that stays would be a matter of chance on a GPU.
         """
-        xp = array_module(x)
-        target = xp.broadcast_to(xp.zeros((), bool), x.shape)[self.index].shape
-        count = xp.arange(prod(target), dtype=np.int32).reshape(target)
-        marks = xp.zeros(x.shape, np.int32)
-        xp.maximum.at(marks, self.index, count)
-        marks = marks[self.index]
-        core = v.shape[max(0, v.ndim - len(target)) :]
-        return xp.broadcast_to(v.reshape(core), target).reshape(-1)[marks], marks == count
+        places = _places(x, self.index, x.shape)
+        core = v.shape[max(0, v.ndim - places.ndim) :]
+        v = np.broadcast_to(v.reshape(core), places.shape)
+        flat = places.reshape(-1)
+        order = flat.argsort(kind="stable")  # of those that name the same place, the last is last
+        last = order[np.searchsorted(flat[order], flat, side="right") - 1]
+        stays = last == array_module(x).arange(last.size)
+        return v.reshape(-1)[last].reshape(places.shape), stays.reshape(places.shape)
 
     def vjp(self, g: Any) -> tuple[Any, Any]:
         gx = gv = None

@@ -3,6 +3,110 @@
 from minigrad import random as random
 from minigrad.autograd.engine import grad
 from minigrad.autograd.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from minigrad.device import device
+from minigrad.dtypes import (
+    bool_,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    promote_types,
+    result_type,
+    set_default_dtype,
+    uint8,
+)
+from minigrad.functions import std, var
+from minigrad.ops.arithmetic import (
+    add,
+    allclose,
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
+    clamp,
+    div,
+    eq,
+    equal,
+    floor_divide,
+    ge,
+    gt,
+    isclose,
+    le,
+    log,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    lt,
+    maximum,
+    minimum,
+    mul,
+    ne,
+    neg,
+    pow,
+    remainder,
+    sub,
+)
+from minigrad.ops.creation import (
+    BoolTensor,
+    ByteTensor,
+    DoubleTensor,
+    FloatTensor,
+    IntTensor,
+    LongTensor,
+    arange,
+    as_tensor,
+    bernoulli,
+    empty,
+    empty_like,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    multinomial,
+    ones,
+    ones_like,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+    zeros,
+    zeros_like,
+)
+from minigrad.ops.elementwise import (
+    abs,
+    ceil,
+    cos,
+    cosh,
+    exp,
+    expm1,
+    floor,
+    isfinite,
+    isinf,
+    isnan,
+    log1p,
+    reciprocal,
+    relu,
+    round,
+    rsqrt,
+    sigmoid,
+    sign,
+    sin,
+    sinh,
+    softplus,
+    sqrt,
+    square,
+    tan,
+    tanh,
+    trunc,
+)
 from minigrad.ops.indexing import (
     diagonal,
     flip,
@@ -19,6 +123,25 @@ from minigrad.ops.indexing import (
     triu,
 )
 from minigrad.ops.linalg import addmm, bmm, dot, einsum, matmul, mm, mv, outer
+from minigrad.ops.reductions import (
+    all,
+    amax,
+    amin,
+    any,
+    argmax,
+    argmin,
+    cumprod,
+    cumsum,
+    log_softmax,
+    logsumexp,
+    max,
+    mean,
+    min,
+    norm,
+    prod,
+    softmax,
+    sum,
+)
 from minigrad.ops.selection import masked_fill, nonzero, where
 from minigrad.ops.shape import (
     broadcast_to,
@@ -47,4 +170,10 @@ from minigrad.ops.shape import (
     vstack,
 )
 from minigrad.ops.sorting import argsort, bincount, sort, topk, unique
-from minigrad.tensor import Tensor, tensor
+from minigrad.random import Generator, get_rng_state, initial_seed, manual_seed, set_rng_state
+from minigrad.tensor import Tensor, is_tensor, numel, tensor
+
+half, float, double, short, int, long = float16, float32, float64, int16, int32, int64
+bool = bool_
+clip = clamp
+subtract, multiply, divide, absolute = sub, mul, div, abs

@@ -2,24 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import builtins
+import copy
+import itertools
+import math
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
 
-from minigrad import device as devices
+from minigrad import functions
 from minigrad.autograd import engine
-from minigrad.autograd.engine import Array, Node, wrap
-from minigrad.dtypes import DType
-from minigrad.ops import arithmetic, elementwise, indexing, linalg, selection, sorting
+from minigrad.autograd.engine import Array, Identity, Node, Op, wrap
+from minigrad.autograd.grad_mode import grad_mode
+from minigrad.device import device as Device
+from minigrad.device import device_of, to_device
+from minigrad.dtypes import DType, ToDevice, cast, get_default_dtype
+from minigrad.ops import arithmetic, creation, elementwise, indexing, linalg, reductions, selection
 from minigrad.ops import shape as shapes
+from minigrad.ops import sorting
+from minigrad.ops.creation import tensor as tensor
+from minigrad.ops.elementwise import Overwrite
+
+
+def _operator(op: type[Op], function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    """The method for a binary operator: straight to `op` where nothing has to be converted."""
+
+    def method(self: Node, other: Any) -> Any:
+        if isinstance(other, Node):
+            x, y = self.value, other.value
+            if x.dtype is y.dtype and type(x) is type(y):
+                return op()(self, other)
+        elif type(other) is float and self.value.dtype.kind == "f":
+            return op()(self, other)
+        elif not _is_operand(other):
+            return NotImplemented
+        return function(self, other)
+
+    return method
+
+
+def _checked(function: Callable[..., Any], swapped: bool = False) -> Callable[[Any, Any], Any]:
+    """The method for a binary operator (reflected, with `swapped`) that takes any operand."""
+
+    def method(self: Node, other: Any) -> Any:
+        if not _is_operand(other):
+            return NotImplemented
+        return function(other, self) if swapped else function(self, other)
+
+    return method
+
+
+def _is_operand(x: Any) -> bool:
+    return isinstance(x, Node | int | float | np.generic) or hasattr(x, "dtype")
+
+
+def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The method that computes `function` of the tensor and makes it the tensor's value."""
+
+    def method(self: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
+        return self._become(function(self, *arguments, **keywords))
+
+    return method
+
+
+class Handle:
+    """What `register_hook` returns: `remove()` takes the hook away again."""
+
+    def __init__(self, place: Op | Node, key: int) -> None:
+        self._place = weakref.ref(place)
+        self._key = key
+
+    def remove(self) -> None:
+        place = self._place()
+        if place is not None and place.hooks:
+            place.hooks.pop(self._key, None)
+
+
+_hook_keys = itertools.count()
+_RETAIN = -1  # the key of the hook that retain_grad() sets: one for each tensor
 
 
 class Tensor(Node):
-    """An array that autograd knows."""
+    """An array that autograd knows.
+
+    Called like PyTorch's class, `Tensor(2, 3)` is uninitialized, `Tensor([1, 2])` has these
+    numbers, both in the default dtype.  `minigrad.tensor` is what you want.
+    """
 
     __slots__ = ()
     __hash__ = object.__hash__  # by identity: == is elementwise
+    __array_ufunc__ = None  # NumPy leaves `array * tensor` to us, and np.exp(tensor) is a TypeError
+
+    def __new__(cls, *data: Any) -> Any:
+        return creation.of_type(get_default_dtype(), *data)
 
     # --- what it is -----------------------------------------------------------------------------
 
@@ -28,39 +105,80 @@ class Tensor(Node):
         return self.value.dtype
 
     @property
-    def device(self) -> devices.device:
-        return devices.device_of(self.value)
+    def device(self) -> Device:
+        return device_of(self.value)
 
     @property
-    def ndim(self) -> int:
+    def is_cuda(self) -> builtins.bool:
+        return self.device.type == "cuda"
+
+    @property
+    def ndim(self) -> builtins.int:
         return self.value.ndim
 
     @property
-    def is_leaf(self) -> bool:
+    def itemsize(self) -> builtins.int:
+        return self.value.itemsize
+
+    @property
+    def nbytes(self) -> builtins.int:
+        return self.value.nbytes
+
+    @property
+    def is_leaf(self) -> builtins.bool:
         return self.op is None
 
     @property
-    def grad_fn(self) -> engine.Op | None:
+    def grad_fn(self) -> Op | None:
+        """The op that made it, if that was recorded."""
         return self.op
+
+    def size(self, dim: builtins.int | None = None) -> Any:
+        """The shape, or how long it is along `dim`."""
+        return self.shape if dim is None else self.shape[shapes.normal_dim(dim, self.ndim)]
+
+    def dim(self) -> builtins.int:
+        return self.value.ndim
+
+    def numel(self) -> builtins.int:
+        return self.value.size
+
+    def nelement(self) -> builtins.int:
+        return self.value.size
+
+    def element_size(self) -> builtins.int:
+        return self.value.itemsize
+
+    def is_floating_point(self) -> builtins.bool:
+        return self.value.dtype.kind == "f"
+
+    def is_contiguous(self) -> builtins.bool:
+        return self.value.flags.c_contiguous
+
+    def __repr__(self) -> str:
+        return _repr(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if not self.ndim else object.__format__(self, spec)
 
     # --- autograd -------------------------------------------------------------------------------
 
     def backward(
         self,
         gradient: Any = None,
-        retain_graph: bool | None = None,
-        create_graph: bool = False,
+        retain_graph: builtins.bool | None = None,
+        create_graph: builtins.bool = False,
     ) -> None:
         """See `engine.backward`."""
         engine.backward(self, gradient, retain_graph, create_graph)
 
     @property
-    def requires_grad(self) -> bool:
+    def requires_grad(self) -> builtins.bool:
         """Whether gradients flow to (or through) this value."""
         return self.live
 
     @requires_grad.setter
-    def requires_grad(self, requires_grad: bool) -> None:
+    def requires_grad(self, requires_grad: builtins.bool) -> None:
         if self.op is not None and not requires_grad:
             raise RuntimeError(
                 "requires_grad can be switched off on leaf tensors only, and this one was made by "
@@ -71,19 +189,19 @@ class Tensor(Node):
                 f"only tensors of a floating dtype can require gradients, not {self.value.dtype}: "
                 "convert with .float() first"
             )
-        self.live = requires_grad
+        self.live = builtins.bool(requires_grad)
 
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
+    def requires_grad_(self, requires_grad: builtins.bool = True) -> Self:
         self.requires_grad = requires_grad
         return self
 
     @property
-    def grad(self) -> Tensor | None:
+    def grad(self) -> Any:
         """The gradient that backward() has added up here, or None."""
         return self._grad
 
     @grad.setter
-    def grad(self, grad: Tensor | None) -> None:
+    def grad(self, grad: Any) -> None:
         if grad is not None:
             if not isinstance(grad, Node):
                 raise TypeError(f"grad must be a Tensor or None, not {type(grad).__name__}")
@@ -95,31 +213,494 @@ class Tensor(Node):
                 )
         self._grad = grad
 
+    @property
+    def data(self) -> Tensor:
+        """An alias without history: what is written to it is written here, and noticed."""
+        return _Data._of(self)
+
+    @data.setter
+    def data(self, new: Node) -> None:
+        if not isinstance(new, Node):
+            raise TypeError(f"data must be a Tensor, not {type(new).__name__}")
+        if self.live and new.value.dtype.kind != "f":
+            raise RuntimeError(f"data of dtype {new.value.dtype} cannot require a gradient")
+        self.value = new.value
+        self.note_write()
+
     def detach(self) -> Tensor:
         """The same value, with no history."""
         return wrap(self.value)
 
+    def detach_(self) -> Self:
+        """Forget the history."""
+        self.op = None
+        self.live = False
+        return self
+
+    def clone(self) -> Tensor:
+        """The same value as a tensor of its own. (Tensors are values: nothing has to be copied.)"""
+        return Identity()(self)
+
+    def retain_grad(self) -> None:
+        """Let backward() leave the gradient in `.grad`, though this is not a leaf."""
+        if not self.live:
+            raise RuntimeError("retain_grad() on a tensor that does not require grad")
+        if self.op is not None:
+            self._add_hook(_RETAIN, _keep_in(weakref.ref(self)))
+
+    @property
+    def retains_grad(self) -> builtins.bool:
+        return self.op is not None and _RETAIN in (self.op.hooks or ())
+
+    def register_hook(self, hook: Callable[[Any], Any]) -> Handle:
+        """Let backward() call `hook(gradient)`; what it returns, unless None, takes its place."""
+        if not self.live:
+            raise RuntimeError("register_hook() on a tensor that does not require grad")
+        key = next(_hook_keys)
+        self._add_hook(key, hook)
+        return Handle(self.edge, key)
+
+    def _add_hook(self, key: builtins.int, hook: Callable[[Any], Any]) -> None:
+        place = self.edge
+        hooks = dict(place.hooks or {})
+        hooks[key] = hook
+        retain = hooks.pop(_RETAIN, None)
+        if retain is not None:
+            hooks[_RETAIN] = retain  # last: it keeps the gradient that the others made
+        place.hooks = hooks
+
+    # --- values for the outside -----------------------------------------------------------------
+
     def item(self) -> Any:
+        """The one element as a Python number. Raises RuntimeError if there is not exactly one."""
+        if self.value.size != 1:
+            raise RuntimeError(f"item() needs exactly one element; the shape is {self.shape}")
         return self.value.item()
 
-    def numpy(self) -> Array:
-        """A read-only view."""
-        view = self.value.view()
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers."""
+        return self.value.tolist()
+
+    def numpy(self, *, force: builtins.bool = False) -> Array:
+        """A read-only view: tensors are values. `force` detaches and moves to the CPU first.
+
+        Raises RuntimeError if it requires grad, TypeError if it is on a GPU.
+        """
+        value = self.value
+        if not force:
+            if self.live:
+                raise RuntimeError(
+                    "numpy() on a tensor that requires grad: use .detach().numpy(), and remember "
+                    "that no gradient flows through it"
+                )
+            if not isinstance(value, np.ndarray):
+                raise TypeError(f"numpy() on a tensor on {self.device}: use .cpu().numpy()")
+        view = to_device(value, Device("cpu")).view()
         view.flags.writeable = False
         return view
 
+    def __array__(self, dtype: Any = None, copy: builtins.bool | None = None) -> Array:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"{array.dtype} to {np.dtype(dtype)} needs a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **keywords: Any) -> Any:
+        if self.live:
+            raise BufferError("a tensor that requires grad cannot be exported: .detach() it first")
+        return self.value.copy().__dlpack__(**keywords)  # a copy: others may write to it
+
+    def __dlpack_device__(self) -> Any:
+        return self.value.__dlpack_device__()
+
+    def __bool__(self) -> builtins.bool:
+        if self.value.size != 1:
+            raise RuntimeError(
+                f"the truth of a tensor of shape {self.shape} is ambiguous: use .any() or .all()"
+            )
+        return builtins.bool(self.value.item())
+
+    def __float__(self) -> builtins.float:
+        return builtins.float(self.item())
+
+    def __int__(self) -> builtins.int:
+        return builtins.int(self.item())
+
+    def __index__(self) -> builtins.int:
+        if self.value.dtype.kind not in "iub" or self.value.size != 1:
+            raise TypeError(
+                f"only an integer tensor of one element is an index, not {self.shape} {self.dtype}"
+            )
+        return builtins.int(self.value.item())
+
+    def __len__(self) -> builtins.int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(shapes.unbind(self))
+
+    def __contains__(self, element: Any) -> builtins.bool:
+        return builtins.bool((self == element).any())
+
+    def __deepcopy__(self, memo: dict[builtins.int, Any]) -> Any:
+        if id(self) in memo:
+            return memo[id(self)]
+        self._refuse_history("copied")
+        new = object.__new__(type(self))
+        memo[id(self)] = new
+        new._set(self.value.copy(), self.live)
+        new._grad = copy.deepcopy(self._grad, memo)
+        return new
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        self._refuse_history("pickled")
+        return _rebuilt, (type(self), self.value, self.live)
+
+    def _refuse_history(self, what: str) -> None:
+        if self.op is not None:
+            raise RuntimeError(
+                f"a tensor made by {self.op.name} cannot be {what}: its history cannot. "
+                ".detach() it first"
+            )
+
+    def _set(self, value: Array, live: builtins.bool = False) -> None:
+        """Make a bare object a leaf with this value."""
+        self.value = value
+        self.op = None
+        self.live = live
+        self._grad = self.hooks = None
+        self.written = 0
+
     # --- in place -------------------------------------------------------------------------------
 
-    def _become(self, new: Any) -> Tensor:
-        """Take over the value and the history of `new`: what every in-place method ends with."""
-        raise NotImplementedError
+    def _become(self, new: Any) -> Self:
+        """Take over the value and the history of `new`: what every in-place method ends with.
 
-    # --- operators ------------------------------------------------------------------------------
+        A recorded write is an op like any other: what was computed from the old value keeps it, so
+        every gradient stays right.  A write that is not recorded is noted (see `Op.check_fresh`).
+        Raises RuntimeError for a leaf that requires grad (unless under no_grad), for another
+        shape, and for a dtype of a higher kind.
+        """
+        if self.live and self.op is None and grad_mode.enabled:
+            raise RuntimeError(
+                "a leaf tensor that requires grad was changed in place: where would its gradient "
+                "go? Change it under no_grad (as an optimizer does), or compute a new tensor"
+            )
+        if new.value.shape != self.value.shape:
+            raise RuntimeError(
+                f"an in-place operation gave shape {new.value.shape} for a tensor of shape "
+                f"{self.value.shape}, which cannot change"
+            )
+        if new.value.dtype != self.value.dtype:
+            kinds = "biuf"
+            if kinds.index(new.value.dtype.kind) > kinds.index(self.value.dtype.kind):
+                raise RuntimeError(
+                    f"an in-place operation gave {new.value.dtype}, which a tensor of dtype "
+                    f"{self.value.dtype} cannot hold: convert it first"
+                )
+            new = cast(new, self.value.dtype)
+        retained = new.live and self.retains_grad
+        self.value = new.value
+        if new.live:
+            self.op = new.op
+            self.live = True
+            if retained:
+                self.retain_grad()
+        elif self.live:
+            self.note_write()
+        return self
 
-    __add__ = arithmetic.add
-    __mul__ = arithmetic.mul
+    def copy_(self, src: Any, non_blocking: builtins.bool = False) -> Self:
+        """Take the values of `src`, broadcast and converted; its gradient flows there."""
+        if not isinstance(src, Node):
+            src = creation.tensor(src)
+        if device_of(src.value) != self.device:
+            src = ToDevice(self.device)(src)
+        return self._become(Overwrite()(self, cast(src, self.dtype)))
 
+    def fill_(self, value: Any) -> Self:
+        if isinstance(value, Node):
+            return self.copy_(value)
+        return self._become(Overwrite()(self, value))
+
+    def zero_(self) -> Self:
+        return self.fill_(0)
+
+    def uniform_(
+        self, from_: builtins.float = 0.0, to: builtins.float = 1.0, *, generator: Any = None
+    ) -> Self:
+        """Numbers from the uniform distribution on [from_, to)."""
+        drawn = creation.uniform(self.shape, self.dtype, generator)
+        return self._draw(drawn * (to - from_) + from_)
+
+    def normal_(
+        self, mean: builtins.float = 0.0, std: builtins.float = 1.0, *, generator: Any = None
+    ) -> Self:
+        """Numbers from a normal distribution."""
+        return self._draw(creation.normal(self.shape, self.dtype, generator) * std + mean)
+
+    def bernoulli_(self, p: builtins.float = 0.5, *, generator: Any = None) -> Self:
+        """1 with probability p, else 0."""
+        drawn = creation.uniform(self.shape, np.dtype(np.float64), generator) < p
+        return self._draw(np.asarray(drawn).astype(self.dtype))
+
+    def _draw(self, host: Array) -> Self:
+        value = to_device(np.asarray(host), self.device)
+        return self._become(Overwrite()(self, wrap(value)))
+
+    add_ = _in_place(arithmetic.add)
+    sub_ = _in_place(arithmetic.sub)
+    mul_ = _in_place(arithmetic.mul)
+    div_ = _in_place(arithmetic.div)
+    pow_ = _in_place(arithmetic.pow)
+    neg_ = _in_place(arithmetic.neg)
+    remainder_ = _in_place(arithmetic.remainder)
+    floor_divide_ = _in_place(arithmetic.floor_divide)
+    clamp_ = clip_ = _in_place(arithmetic.clamp)
+    exp_ = _in_place(elementwise.exp)
+    log_ = _in_place(arithmetic.log)
+    sqrt_ = _in_place(elementwise.sqrt)
+    rsqrt_ = _in_place(elementwise.rsqrt)
+    square_ = _in_place(elementwise.square)
+    abs_ = _in_place(elementwise.abs)
+    reciprocal_ = _in_place(elementwise.reciprocal)
+    sigmoid_ = _in_place(elementwise.sigmoid)
+    tanh_ = _in_place(elementwise.tanh)
+    relu_ = _in_place(elementwise.relu)
+    sin_ = _in_place(elementwise.sin)
+    cos_ = _in_place(elementwise.cos)
+    floor_ = _in_place(elementwise.floor)
+    ceil_ = _in_place(elementwise.ceil)
+    round_ = _in_place(elementwise.round)
+    sign_ = _in_place(elementwise.sign)
+    cumsum_ = _in_place(reductions.cumsum)
+    __iadd__ = add_
+    __isub__ = sub_
+    __imul__ = mul_
+    __itruediv__ = div_
+    __ipow__ = pow_
+    __imod__ = remainder_
+    __ifloordiv__ = floor_divide_
+    __iand__ = _in_place(arithmetic.bitwise_and)
+    __ior__ = _in_place(arithmetic.bitwise_or)
+    __ixor__ = _in_place(arithmetic.bitwise_xor)
+
+    def addcmul_(self, tensor1: Any, tensor2: Any, *, value: builtins.float = 1) -> Self:
+        """Add value * tensor1 * tensor2."""
+        return self._become(self + tensor1 * tensor2 * value)
+
+    def addcdiv_(self, tensor1: Any, tensor2: Any, *, value: builtins.float = 1) -> Self:
+        """Add value * tensor1 / tensor2."""
+        return self._become(self + tensor1 / tensor2 * value)
+
+    def lerp_(self, end: Any, weight: Any) -> Self:
+        """Move towards `end` by the fraction `weight`."""
+        return self._become(self + (end - self) * weight)
+
+    # --- arithmetic -----------------------------------------------------------------------------
+
+    __add__ = _operator(arithmetic.Add, arithmetic.add)
+    __radd__ = _checked(arithmetic.add, swapped=True)
+    __sub__ = _operator(arithmetic.Sub, arithmetic.sub)
+    __rsub__ = _checked(arithmetic.sub, swapped=True)
+    __mul__ = _operator(arithmetic.Mul, arithmetic.mul)
+    __rmul__ = _checked(arithmetic.mul, swapped=True)
+    __truediv__ = _checked(arithmetic.div)
+    __rtruediv__ = _checked(arithmetic.div, swapped=True)
+    __floordiv__ = _checked(arithmetic.floor_divide)
+    __rfloordiv__ = _checked(arithmetic.floor_divide, swapped=True)
+    __mod__ = _checked(arithmetic.remainder)
+    __rmod__ = _checked(arithmetic.remainder, swapped=True)
+    __pow__ = _checked(arithmetic.pow)
+    __rpow__ = _checked(arithmetic.pow, swapped=True)
+    __neg__ = neg = arithmetic.neg
+    __abs__ = abs = elementwise.abs
+    __eq__ = _checked(arithmetic.eq)  # type: ignore[assignment]
+    __ne__ = _checked(arithmetic.ne)  # type: ignore[assignment]
+    __lt__ = _checked(arithmetic.lt)
+    __le__ = _checked(arithmetic.le)
+    __gt__ = _checked(arithmetic.gt)
+    __ge__ = _checked(arithmetic.ge)
+    __and__ = __rand__ = _checked(arithmetic.bitwise_and)
+    __or__ = __ror__ = _checked(arithmetic.bitwise_or)
+    __xor__ = __rxor__ = _checked(arithmetic.bitwise_xor)
+    __invert__ = bitwise_not = arithmetic.bitwise_not
+
+    def __pos__(self) -> Self:
+        return self
+
+    add = arithmetic.add
+    sub = arithmetic.sub
+    mul = arithmetic.mul
+    div = arithmetic.div
+    pow = arithmetic.pow
+    remainder = arithmetic.remainder
+    floor_divide = arithmetic.floor_divide
+    maximum = arithmetic.maximum
+    minimum = arithmetic.minimum
+    clamp = clip = arithmetic.clamp
+    eq = arithmetic.eq
+    ne = arithmetic.ne
+    lt = arithmetic.lt
+    le = arithmetic.le
+    gt = arithmetic.gt
+    ge = arithmetic.ge
+    logical_and = arithmetic.logical_and
+    logical_or = arithmetic.logical_or
+    logical_xor = arithmetic.logical_xor
+    logical_not = arithmetic.logical_not
+    bitwise_and = arithmetic.bitwise_and
+    bitwise_or = arithmetic.bitwise_or
+    bitwise_xor = arithmetic.bitwise_xor
+    isclose = arithmetic.isclose
+    allclose = arithmetic.allclose
+    equal = arithmetic.equal
+
+    # --- elementwise ----------------------------------------------------------------------------
+
+    exp = elementwise.exp
+    expm1 = elementwise.expm1
+    log = arithmetic.log
+    log1p = elementwise.log1p
+    sqrt = elementwise.sqrt
+    rsqrt = elementwise.rsqrt
+    square = elementwise.square
+    reciprocal = elementwise.reciprocal
+    sin = elementwise.sin
+    cos = elementwise.cos
+    tan = elementwise.tan
+    sinh = elementwise.sinh
+    cosh = elementwise.cosh
     tanh = elementwise.tanh
+    sigmoid = elementwise.sigmoid
+    relu = elementwise.relu
+    softplus = elementwise.softplus
+    sign = elementwise.sign
+    floor = elementwise.floor
+    ceil = elementwise.ceil
+    trunc = elementwise.trunc
+    round = elementwise.round
+    isnan = elementwise.isnan
+    isinf = elementwise.isinf
+    isfinite = elementwise.isfinite
+
+    # --- reductions -----------------------------------------------------------------------------
+
+    sum = reductions.sum
+    mean = reductions.mean
+    prod = reductions.prod
+    max = reductions.max
+    min = reductions.min
+    amax = reductions.amax
+    amin = reductions.amin
+    argmax = reductions.argmax
+    argmin = reductions.argmin
+    all = reductions.all
+    any = reductions.any
+    cumsum = reductions.cumsum
+    cumprod = reductions.cumprod
+    norm = reductions.norm
+    logsumexp = reductions.logsumexp
+    softmax = reductions.softmax
+    log_softmax = reductions.log_softmax
+    var = functions.var
+    std = functions.std
+
+    # --- dtype and device -----------------------------------------------------------------------
+
+    def to(self, *arguments: Any, dtype: Any = None, device: Any = None, **keywords: Any) -> Any:
+        """`self` in another dtype, on another device, or as another tensor is."""
+        unknown = set(keywords) - {"non_blocking", "copy"}
+        if unknown:
+            raise TypeError(f"to() does not know {sorted(unknown)}")
+        for argument in arguments:
+            if isinstance(argument, Node):
+                dtype, device = argument.value.dtype, device_of(argument.value)
+            elif isinstance(argument, Device) or (
+                isinstance(argument, str) and argument.partition(":")[0] in ("cpu", "cuda")
+            ):
+                device = argument
+            elif not isinstance(argument, builtins.bool):  # PyTorch's non_blocking, copy
+                dtype = argument
+        y: Any = self
+        if device is not None:
+            where = Device(device)
+            here = self.device
+            if where.type != here.type or where.index not in (None, here.index):
+                y = ToDevice(where)(y)
+        if dtype is not None:
+            y = cast(y, np.dtype(dtype))
+        return y.clone() if keywords.get("copy") and y is self else y
+
+    def cpu(self) -> Any:
+        return self.to(device="cpu")
+
+    def cuda(self, device: Any = None) -> Any:
+        where = Device("cuda", device) if isinstance(device, builtins.int) else device
+        return self.to(device=where or "cuda")
+
+    def type_as(self, other: Node) -> Any:
+        return self.to(other)
+
+    def half(self) -> Any:
+        return cast(self, np.dtype(np.float16))
+
+    def float(self) -> Any:
+        return cast(self, np.dtype(np.float32))
+
+    def double(self) -> Any:
+        return cast(self, np.dtype(np.float64))
+
+    def byte(self) -> Any:
+        return cast(self, np.dtype(np.uint8))
+
+    def short(self) -> Any:
+        return cast(self, np.dtype(np.int16))
+
+    def int(self) -> Any:
+        return cast(self, np.dtype(np.int32))
+
+    def long(self) -> Any:
+        return cast(self, np.dtype(np.int64))
+
+    def bool(self) -> Any:
+        return cast(self, np.dtype(np.bool_))
+
+    # --- others like it -------------------------------------------------------------------------
+
+    def new_tensor(self, data: Any, *, dtype: Any = None, requires_grad: Any = False) -> Any:
+        """`data` in this dtype and place."""
+        return creation.tensor(data, dtype or self.dtype, self.device, requires_grad)
+
+    def new_zeros(self, *size: Any, dtype: Any = None, requires_grad: Any = False) -> Any:
+        return self._new(creation.zeros, *size, dtype=dtype, requires_grad=requires_grad)
+
+    def new_ones(self, *size: Any, dtype: Any = None, requires_grad: Any = False) -> Any:
+        return self._new(creation.ones, *size, dtype=dtype, requires_grad=requires_grad)
+
+    def new_empty(self, *size: Any, dtype: Any = None, requires_grad: Any = False) -> Any:
+        return self._new(creation.empty, *size, dtype=dtype, requires_grad=requires_grad)
+
+    def new_full(
+        self, size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: Any = False
+    ) -> Any:
+        return self._new(
+            creation.full, size, fill_value, dtype=dtype, requires_grad=requires_grad
+        )
+
+    def _new(self, function: Any, *arguments: Any, dtype: Any, requires_grad: Any) -> Any:
+        return function(
+            *arguments,
+            dtype=dtype or self.dtype,
+            device=self.device,
+            requires_grad=requires_grad,
+        )
 
     # --- shape, indexing, linear algebra, sorting ---
 
@@ -207,17 +788,120 @@ class Tensor(Node):
 class _Data(Tensor):
     """`x.data`: reads as x and writes through to x, with no history. Writes are noticed."""
 
-    # an alias of its owner, `value` reading and replacing the owner's value
+    __slots__ = ("owner",)
+
+    owner: Tensor
+
+    @classmethod
+    def _of(cls, owner: Tensor) -> _Data:
+        alias = object.__new__(cls)
+        alias.owner = owner
+        alias.op = None
+        alias.live = False
+        alias._grad = alias.hooks = None
+        alias.written = 0
+        return alias
+
+    @property
+    def value(self) -> Array:
+        return self.owner.value
+
+    @value.setter
+    def value(self, new: Array) -> None:
+        self.owner.value = new
+        self.owner.note_write()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(self.detach(), memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.detach().__reduce_ex__(protocol)
 
 
 Node.result_type = Tensor
 
 
-def tensor(
-    data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """A tensor with a copy of `data`."""
-    value = np.array(data)
-    if dtype is None and value.dtype.kind == "f" and not hasattr(data, "dtype"):
-        dtype = np.float32
-    return wrap(value.astype(dtype) if dtype else value, None, requires_grad)
+def _keep_in(tensor: weakref.ref[Tensor]) -> Callable[[Any], None]:
+    """The hook of retain_grad: it holds the tensor weakly, or op and tensor would form a cycle."""
+
+    def keep(g: Any) -> None:
+        owner = tensor()
+        if owner is not None:
+            owner._grad = g if owner._grad is None else owner._grad + g
+
+    return keep
+
+
+def _rebuilt(cls: type[Tensor], value: Array, live: bool) -> Any:
+    """A pickled tensor, back."""
+    new = object.__new__(cls)
+    new._set(value, live)
+    return new
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether `x` is a Tensor."""
+    return isinstance(x, Tensor)
+
+
+def numel(input: Tensor) -> int:
+    """How many elements there are."""
+    return input.value.size
+
+
+# --- printing --------------------------------------------------------------------------------------
+
+
+def _repr(x: Tensor) -> str:
+    """As PyTorch prints it: `tensor([1.0000, 2.5000], grad_fn=<Add>)`."""
+    value = to_device(x.value, Device("cpu"))
+    numbers = _numbers(value) if value.size else "[]"
+    notes = []
+    if not value.size and value.ndim > 1:
+        notes.append(f"size={value.shape}")
+    if x.device.type != "cpu":
+        notes.append(f"device='{x.device}'")
+    if value.dtype not in (get_default_dtype(), np.int64, np.bool_):
+        notes.append(f"dtype={value.dtype}")
+    if x.op is not None:
+        notes.append(f"grad_fn=<{x.op.name}>")
+    elif x.live:
+        notes.append("requires_grad=True")
+    return f"tensor({', '.join([numbers, *notes])})"
+
+
+def _numbers(value: Array) -> str:
+    """The elements in brackets, in columns; the middle of a long tensor left out."""
+    edge = 3
+    shown = value
+    if value.size > 1000:  # only what will be seen decides how it is printed
+        for axis, n in enumerate(value.shape):
+            if n > 2 * edge:
+                shown = np.take(shown, [*range(edge), *range(n - edge, n)], axis)
+    if value.dtype.kind != "f":
+        return np.array2string(value, separator=", ", prefix="tensor(", threshold=1000)
+    write = _float_format(shown.astype(np.float64))
+    width = max(len(write(v)) for v in shown.ravel().tolist()) if value.ndim else 0
+    return np.array2string(
+        value,
+        separator=", ",
+        prefix="tensor(",
+        threshold=1000,
+        max_line_width=80,
+        formatter={"float_kind": lambda v: write(float(v)).rjust(width)},
+    )
+
+
+def _float_format(shown: Array) -> Callable[[float], str]:
+    """PyTorch's choice: `1.` for whole numbers, four decimals, or an exponent for a wide range."""
+    sizes = np.abs(shown[np.isfinite(shown) & (shown != 0)])
+    wide = sizes.size and (sizes.max() > 1e8 or sizes.max() / sizes.min() > 1000)
+    if not sizes.size or (sizes == np.ceil(sizes)).all():
+        pattern, whole = ("{:.4e}", "") if sizes.size and sizes.max() > 1e8 else ("{:.0f}", ".")
+    else:
+        pattern, whole = ("{:.4e}" if wide or sizes.min() < 1e-4 else "{:.4f}"), ""
+
+    def write(v: float) -> str:
+        return pattern.format(v) + (whole if math.isfinite(v) else "")
+
+    return write

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import device as devices
+from minigrad.device import device as Device
 from minigrad.autograd.engine import Node, wrap
 from minigrad.device import to_device
 from minigrad.dtypes import get_default_dtype
@@ -49,4 +49,4 @@ class Parameter(Tensor):
 def empty_parameter(shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> Parameter:
     """A parameter of zeros, to be filled by `nn.init`."""
     value = np.zeros(shape, get_default_dtype() if dtype is None else dtype)
-    return Parameter(wrap(value if device is None else to_device(value, devices.device(device))))
+    return Parameter(wrap(value if device is None else to_device(value, Device(device))))

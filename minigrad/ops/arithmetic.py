@@ -1,11 +1,27 @@
-"""Addition, multiplication and their kin: two inputs that broadcast together."""
+"""Addition, multiplication and their kin, and comparisons: two inputs that broadcast together."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
-from minigrad.autograd.engine import Array, Op
-from minigrad.dtypes import operands
+import numpy as np
+
+from minigrad.autograd.engine import Array, Node, Op, wrap
+from minigrad.dtypes import floating, operands
+
+Function = Callable[..., Any]
+
+
+def no_slope(g: Any) -> Any:
+    """Zeros like the gradient `g`, array or tensor: what a step passes on, even of infinity."""
+    return wrap(np.zeros_like(g.value)) if isinstance(g, Node) else np.zeros_like(g)
+
+
+def is_number(x: Any) -> bool:
+    """Whether `x` counts as a Python number: NumPy's own scalars do."""
+    return isinstance(x, int | float | np.generic)
 
 
 class Add(Op):
@@ -23,7 +39,29 @@ class Add(Op):
 def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """input + alpha other, elementwise."""
     a, b = operands(input, other)
-    return Add()(a, b if alpha == 1 else mul(b, alpha))
+    if alpha == 1:
+        return Add()(a, b)
+    return add(a, b * alpha)
+
+
+class Sub(Op):
+    """y = a - b."""
+
+    broadcasts = True
+
+    def forward(self, a: Array, b: Array) -> Array:
+        return a - b
+
+    def vjp(self, g: Any) -> tuple[Any, Any]:
+        return g, -g if self.wants(1) else None
+
+
+def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """input - alpha other, elementwise."""
+    a, b = operands(input, other)
+    if alpha == 1:
+        return Sub()(a, b)
+    return sub(a, b * alpha)
 
 
 class Mul(Op):
@@ -42,3 +80,354 @@ def mul(input: Any, other: Any) -> Any:
     """input * other, elementwise."""
     a, b = operands(input, other)
     return Mul()(a, b)
+
+
+class Div(Op):
+    """y = a / b,  dy/da = 1 / b,  dy/db = -y / b."""
+
+    broadcasts = True
+
+    def forward(self, a: Array, b: Array) -> Array:
+        return a / b
+
+    def vjp(self, g: Any, b: Any, y: Any) -> tuple[Any, Any]:
+        ga = g / b
+        return ga, -(ga * y) if self.wants(1) else None
+
+
+class DivNumber(Op):
+    """y = a / b for a number b: nothing has to be kept."""
+
+    def __init__(self, b: float) -> None:
+        self.b = b
+
+    def forward(self, a: Array) -> Array:
+        return a / self.b
+
+    def vjp(self, g: Any) -> tuple[Any]:
+        return (g / self.b,)
+
+
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+    """input / other, elementwise: always floating; rounded with `rounding_mode` floor or trunc.
+
+    Raises ValueError for another `rounding_mode`.
+    """
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    a, b = operands(input, other)
+    if rounding_mode == "trunc":
+        return _truncated_quotient(a, b)
+    if rounding_mode is not None:
+        raise ValueError(f"rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}")
+    if is_number(b) and isinstance(a, Node):
+        return DivNumber(b)(floating(a))
+    return Div()(a if is_number(a) else floating(a), floating(b))
+
+
+class Neg(Op):
+    """y = -x."""
+
+    def forward(self, x: Array) -> Array:
+        return -x
+
+    def vjp(self, g: Any) -> tuple[Any]:
+        return (-g,)
+
+
+def neg(input: Any) -> Any:
+    """-input, elementwise."""
+    return Neg()(input)
+
+
+class Remainder(Op):
+    """y = a - b floor(a / b),  with the sign of b."""
+
+    broadcasts = True
+
+    def forward(self, a: Array, b: Array) -> Array:
+        return np.remainder(a, b)
+
+    def vjp(self, g: Any, a: Any, b: Any) -> tuple[Any, Any]:
+        return g, -(g * (a // b)) if self.wants(1) else None
+
+
+def remainder(input: Any, other: Any) -> Any:
+    """What is left of input / other rounded down: Python's %, with the sign of the divisor."""
+    a, b = operands(input, other)
+    return Remainder()(a, b)
+
+
+class Pow(Op):
+    """y = a**b,  dy/da = b a**(b-1),  dy/db = y log(a);  0 where a = 0 makes these 0 * infinity."""
+
+    broadcasts = True
+
+    def forward(self, a: Array, b: Array) -> Array:
+        return a**b
+
+    def vjp(self, g: Any, a: Any, b: Any, y: Any) -> tuple[Any, Any]:
+        ga = gb = None
+        if self.wants(0):  # 0**0: the exponent stays 0, and b makes the product 0
+            ga = g * (b * a ** (b - ((b != 0) | (a != 0))))
+        if self.wants(1):  # 0**b: log(1) instead of log(0)
+            gb = g * (y * Log()(a + ((a == 0) & (b >= 0))))
+        return ga, gb
+
+
+class PowNumber(Op):
+    """y = x**n,  dy/dx = n x**(n-1)."""
+
+    def __init__(self, n: float) -> None:
+        self.n = n
+
+    def forward(self, x: Array) -> Array:
+        return x**self.n
+
+    def vjp(self, g: Any, x: Any) -> tuple[Any]:
+        n = self.n
+        if n == 0:
+            return (no_slope(g),)
+        return (g * (x * 2 if n == 2 else PowNumber(n - 1)(x) * n),)
+
+
+class NumberPow(Op):
+    """y = a**x for a number a,  dy/dx = y log(a);  0 for a = 0."""
+
+    def __init__(self, a: float) -> None:
+        self.a = a
+
+    def forward(self, x: Array) -> Array:
+        return self.a**x
+
+    def vjp(self, g: Any, y: Any) -> tuple[Any]:
+        if self.a == 0:
+            return (no_slope(g),)
+        return (g * (y * (math.log(self.a) if self.a > 0 else math.nan)),)
+
+
+def pow(input: Any, exponent: Any) -> Any:
+    """input ** exponent, elementwise. Either may be a number."""
+    a, b = operands(input, exponent)
+    if is_number(b):
+        return PowNumber(b)(a)
+    if is_number(a):
+        return NumberPow(a)(b)
+    return Pow()(a, b)
+
+
+class Log(Op):
+    """y = log(x),  dy/dx = 1 / x."""
+
+    def forward(self, x: Array) -> Array:
+        return np.log(x)
+
+    def vjp(self, g: Any, x: Any) -> tuple[Any]:
+        return (g / x,)
+
+
+def log(input: Any) -> Any:
+    """The natural logarithm; -inf at 0, nan below."""
+    return Log()(floating(input))
+
+
+class Maximum(Op):
+    """y = max(a, b): the gradient goes to the larger; to each a half where they are equal."""
+
+    broadcasts = True
+
+    def forward(self, a: Array, b: Array) -> Array:
+        return np.maximum(a, b)
+
+    def vjp(self, g: Any, a: Any, b: Any) -> tuple[Any, Any]:
+        ga = (g * (a >= b) + g * (a > b)) * 0.5
+        return ga, g - ga
+
+
+def maximum(input: Any, other: Any) -> Any:
+    """The larger of the two, elementwise; nan if either is."""
+    a, b = operands(input, other)
+    return Maximum()(a, b)
+
+
+class Minimum(Op):
+    """y = min(a, b): the gradient goes to the smaller; to each a half where they are equal."""
+
+    broadcasts = True
+
+    def forward(self, a: Array, b: Array) -> Array:
+        return np.minimum(a, b)
+
+    def vjp(self, g: Any, a: Any, b: Any) -> tuple[Any, Any]:
+        ga = (g * (a <= b) + g * (a < b)) * 0.5
+        return ga, g - ga
+
+
+def minimum(input: Any, other: Any) -> Any:
+    """The smaller of the two, elementwise; nan if either is."""
+    a, b = operands(input, other)
+    return Minimum()(a, b)
+
+
+class Clamp(Op):
+    """y = min(max(x, low), high): the gradient goes to x on [low, high], else to the bound."""
+
+    broadcasts = True
+
+    def forward(self, x: Array, low: Array, high: Array) -> Array:
+        if low is not None:
+            x = np.maximum(x, low)
+        return x if high is None else np.minimum(x, high)
+
+    def vjp(self, g: Any, x: Any, low: Any, high: Any) -> tuple[Any, Any, Any]:
+        inside, to_low, to_high = g, None, None
+        if low is not None:
+            inside = inside * (x >= low)
+            if self.wants(1):
+                to_low = g * (x < low)
+                to_low = to_low if high is None else to_low * (low < high)
+        if high is not None:
+            inside = inside * (x <= high)
+            if self.wants(2):
+                high_wins = x > high
+                if low is not None:  # max(x, low) > high
+                    high_wins = high_wins | (low > high)
+                to_high = g * high_wins
+        return inside, to_low, to_high
+
+
+def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
+    """`input` limited to [min, max], numbers or tensors; `max` wins where they cross.
+
+    Raises RuntimeError when neither is given.
+    """
+    if min is None and max is None:
+        raise RuntimeError("clamp: at least one of min and max must be given")
+    x, low, high = input, min, max
+    if low is not None:
+        x, low = operands(x, low)
+    if high is not None:
+        x, high = operands(x, high)
+        if low is not None:
+            x, low = operands(x, low)  # `high` may have raised the dtype
+    return Clamp()(x, low, high)
+
+
+# --- not recorded: their values are steps, or no real numbers at all -------------------------------
+
+
+def unrecorded(function: Function, *inputs: Any) -> Any:
+    """`function` of the arrays in `inputs`, as a tensor if one of them is."""
+    value = function(*[x.value if isinstance(x, Node) else x for x in inputs])
+    return wrap(value) if any(isinstance(x, Node) for x in inputs) else value
+
+
+def eq(input: Any, other: Any) -> Any:
+    """input == other, elementwise."""
+    return unrecorded(np.equal, *operands(input, other))
+
+
+def ne(input: Any, other: Any) -> Any:
+    """input != other, elementwise."""
+    return unrecorded(np.not_equal, *operands(input, other))
+
+
+def lt(input: Any, other: Any) -> Any:
+    """input < other, elementwise."""
+    return unrecorded(np.less, *operands(input, other))
+
+
+def le(input: Any, other: Any) -> Any:
+    """input <= other, elementwise."""
+    return unrecorded(np.less_equal, *operands(input, other))
+
+
+def gt(input: Any, other: Any) -> Any:
+    """input > other, elementwise."""
+    return unrecorded(np.greater, *operands(input, other))
+
+
+def ge(input: Any, other: Any) -> Any:
+    """input >= other, elementwise."""
+    return unrecorded(np.greater_equal, *operands(input, other))
+
+
+def logical_and(input: Any, other: Any) -> Any:
+    """Whether both are nonzero, elementwise."""
+    return unrecorded(np.logical_and, *operands(input, other))
+
+
+def logical_or(input: Any, other: Any) -> Any:
+    """Whether either is nonzero, elementwise."""
+    return unrecorded(np.logical_or, *operands(input, other))
+
+
+def logical_xor(input: Any, other: Any) -> Any:
+    """Whether exactly one is nonzero, elementwise."""
+    return unrecorded(np.logical_xor, *operands(input, other))
+
+
+def logical_not(input: Any) -> Any:
+    """Whether it is zero, elementwise."""
+    return unrecorded(np.logical_not, input)
+
+
+def bitwise_and(input: Any, other: Any) -> Any:
+    """input & other, elementwise, of integers or booleans."""
+    return unrecorded(np.bitwise_and, *operands(input, other))
+
+
+def bitwise_or(input: Any, other: Any) -> Any:
+    """input | other, elementwise, of integers or booleans."""
+    return unrecorded(np.bitwise_or, *operands(input, other))
+
+
+def bitwise_xor(input: Any, other: Any) -> Any:
+    """input ^ other, elementwise, of integers or booleans."""
+    return unrecorded(np.bitwise_xor, *operands(input, other))
+
+
+def bitwise_not(input: Any) -> Any:
+    """~input, elementwise, of integers or booleans."""
+    return unrecorded(np.invert, input)
+
+
+def floor_divide(input: Any, other: Any) -> Any:
+    """input / other rounded down, elementwise: Python's //."""
+    return unrecorded(np.floor_divide, *operands(input, other))
+
+
+def _truncated_quotient(a: Any, b: Any) -> Any:
+    def quotient(a: Array, b: Array) -> Array:
+        y = np.trunc(np.true_divide(a, b))
+        dtypes = [x.dtype for x in (a, b) if not is_number(x)]
+        return y.astype(dtypes[0])
+
+    return unrecorded(quotient, a, b)
+
+
+def isclose(
+    input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Any:
+    """Whether |input - other| <= atol + rtol |other|, elementwise."""
+
+    def close(a: Array, b: Array) -> Array:
+        return np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)
+
+    return unrecorded(close, *operands(input, other))
+
+
+def allclose(
+    input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
+    """Whether all elements are close; see `isclose`."""
+    close = isclose(input, other, rtol, atol, equal_nan)
+    return bool((close.value if isinstance(close, Node) else close).all())
+
+
+def equal(input: Any, other: Any) -> bool:
+    """Whether both have the same shape and the same elements."""
+    if tuple(input.shape) != tuple(other.shape):
+        return False
+    same = eq(input, other)
+    return bool((same.value if isinstance(same, Node) else same).all())

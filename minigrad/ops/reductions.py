@@ -1,0 +1,540 @@
+"""Many elements to one, along some or all dimensions: sums, means, extremes, products, norms.
+
+`dim` is None (all dimensions), one, or a tuple; NumPy's names `axis` and `keepdims` work too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.autograd.engine import Array, Identity, Node, Op, wrap
+from minigrad.device import array_module
+from minigrad.dtypes import cast, floating
+from minigrad.ops.arithmetic import clamp, maximum, minimum, unrecorded
+from minigrad.ops.elementwise import Exp, Sign
+from minigrad.ops.shape import normal_dim, stack
+
+Axis = int | tuple[int, ...] | None
+
+
+def _axis(input: Any, dim: Any, axis: Any = None) -> Axis:
+    """The axes meant by `dim` (or `axis`), as NumPy takes them."""
+    if dim is None:
+        dim = axis
+    if dim is None or type(dim) is int:
+        return () if dim in (0, -1) and not input.shape else dim
+    if isinstance(dim, list | tuple):
+        return tuple(dim) or None  # PyTorch: dim=() means all
+    return int(dim)
+
+
+def _kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """`shape` with 1 in place of the reduced dimensions."""
+    if axis is None:
+        return (1,) * len(shape)
+    axes = {i % len(shape) for i in ((axis,) if isinstance(axis, int) else axis)}
+    return tuple([1 if i in axes else n for i, n in enumerate(shape)])
+
+
+def _count(shape: tuple[int, ...], axis: Axis) -> int:
+    """How many elements are reduced to each one."""
+    return math.prod([n for n, one in zip(shape, _kept(shape, axis)) if one != n])
+
+
+class Sum(Op):
+    """y = sum of x along `axis`: each element's gradient is the sum's."""
+
+    def __init__(self, axis: Axis = None, keepdims: bool = False) -> None:
+        self.axis = axis
+        self.keepdims = keepdims
+
+    def forward(self, x: Array) -> Array:
+        self.before = x.shape
+        return x.sum(self.axis, keepdims=self.keepdims)
+
+    def vjp(self, g: Any) -> tuple[Any]:
+        return (Spread(self.before, self.axis)(g),)
+
+
+class Spread(Op):
+    """y = x repeated along the axes that a reduction of `shape` along `axis` took away."""
+
+    def __init__(self, shape: tuple[int, ...], axis: Axis) -> None:
+        self.to = shape
+        self.axis = axis
+
+    def forward(self, x: Array) -> Array:
+        self.before = x.shape
+        return np.broadcast_to(x.reshape(_kept(self.to, self.axis)), self.to)
+
+    def vjp(self, g: Any) -> tuple[Any]:
+        return (Sum(self.axis, keepdims=len(self.before) == len(self.to))(g),)
+
+
+def sum(
+    input: Any,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
+) -> Any:
+    """The sum; of integers and booleans in int64."""
+    x = _summable(input, dtype)
+    return Sum(_axis(x, dim, axis), keepdim or keepdims)(x)
+
+
+def _summable(input: Any, dtype: Any) -> Any:
+    if dtype is None:
+        value = input.value if isinstance(input, Node) else input
+        if value.dtype.kind == "f":
+            return input
+        dtype = np.int64
+    return cast(input, np.dtype(dtype))
+
+
+class Mean(Op):
+    """y = sum of x along `axis` / their number."""
+
+    def __init__(self, axis: Axis = None, keepdims: bool = False) -> None:
+        self.axis = axis
+        self.keepdims = keepdims
+
+    def forward(self, x: Array) -> Array:
+        self.before = x.shape
+        self.n = _count(x.shape, self.axis) or math.nan  # the mean of nothing
+        return x.sum(self.axis, keepdims=self.keepdims) / self.n
+
+    def vjp(self, g: Any) -> tuple[Any]:
+        return (Spread(self.before, self.axis)(g / self.n),)
+
+
+def mean(
+    input: Any,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
+) -> Any:
+    """The mean; nan of nothing. Raises RuntimeError for integers, whose mean is not one."""
+    x = input if dtype is None else cast(input, np.dtype(dtype))
+    kind = (x.value if isinstance(x, Node) else x).dtype.kind
+    if kind != "f":
+        raise RuntimeError("mean of integers: convert with .float(), or give a floating dtype")
+    return Mean(_axis(x, dim, axis), keepdim or keepdims)(x)
+
+
+# --- extremes --------------------------------------------------------------------------------------
+
+
+class Extreme(NamedTuple):
+    """What max(x, dim) and its like return."""
+
+    values: Any
+    indices: Any
+
+
+class Amax(Op):
+    """y = the largest of x along `axis`: those that are equally large share the gradient."""
+
+    def __init__(self, axis: Axis = None, keepdims: bool = False) -> None:
+        self.axis = axis
+        self.keepdims = keepdims
+
+    def forward(self, x: Array) -> Array:
+        return x.max(self.axis, keepdims=self.keepdims)
+
+    def vjp(self, g: Any, x: Any, y: Any) -> tuple[Any]:
+        shape = tuple(x.shape)
+        largest = (x == Spread(shape, self.axis)(y)) | (x != x)  # y is nan where any x is
+        share = g / cast(Sum(self.axis, self.keepdims)(largest), g.dtype)
+        return (Spread(shape, self.axis)(share) * largest,)
+
+
+class Amin(Amax):
+    """y = the smallest of x along `axis`: those that are equally small share the gradient."""
+
+    def forward(self, x: Array) -> Array:
+        return x.min(self.axis, keepdims=self.keepdims)
+
+
+def amax(
+    input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
+) -> Any:
+    """The largest; ties share the gradient."""
+    return Amax(_axis(input, dim, axis), keepdim or keepdims)(input)
+
+
+def amin(
+    input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
+) -> Any:
+    """The smallest; ties share the gradient."""
+    return Amin(_axis(input, dim, axis), keepdim or keepdims)(input)
+
+
+class MaxAlong(Op):
+    """y = x[k] along `axis`, with k the index of the (first) largest, which gets the gradient."""
+
+    def __init__(self, axis: int, keepdims: bool = False) -> None:
+        self.axis = axis
+        self.keepdims = keepdims
+
+    def search(self, x: Array) -> Array:
+        return np.argmax(x, self.axis, keepdims=True)
+
+    def forward(self, x: Array) -> Array:
+        self.before = x.shape
+        chosen = self.search(x)
+        y = np.take_along_axis(x, chosen, self.axis)
+        self.chosen = chosen
+        self.indices = chosen if self.keepdims else chosen.squeeze(self.axis)
+        return y if self.keepdims else y.squeeze(self.axis)
+
+    def vjp(self, g: Any) -> tuple[Any]:
+        n, trailing = self.before[self.axis], (1,) * (-self.axis % len(self.before) - 1)
+        places = array_module(self.chosen).arange(n).reshape(n, *trailing)
+        return (Spread(self.before, self.axis)(g) * (places == self.chosen),)
+
+
+class MinAlong(MaxAlong):
+    """y = x[k] along `axis`, with k the index of the (first) smallest, which gets the gradient."""
+
+    def search(self, x: Array) -> Array:
+        return np.argmin(x, self.axis, keepdims=True)
+
+
+def _extreme(op: type[MaxAlong], input: Any, dim: int, keepdim: bool) -> Extreme:
+    if not input.shape:
+        normal_dim(dim, 0)
+        return Extreme(Identity()(input), wrap(np.zeros_like(input.value, np.int64)))
+    along = op(dim, keepdim)
+    values = along(input)
+    return Extreme(values, wrap(along.indices))
+
+
+def max(
+    input: Any,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    other: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
+) -> Any:
+    """The largest: of all; with `dim`, (values, indices) along it; of two tensors, elementwise."""
+    if other is not None or isinstance(dim, Node):
+        return maximum(input, dim if other is None else other)
+    dim = axis if dim is None else dim
+    return Amax()(input) if dim is None else _extreme(MaxAlong, input, dim, keepdim or keepdims)
+
+
+def min(
+    input: Any,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    other: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
+) -> Any:
+    """The smallest: of all; with `dim`, (values, indices) along it; of two tensors, elementwise."""
+    if other is not None or isinstance(dim, Node):
+        return minimum(input, dim if other is None else other)
+    dim = axis if dim is None else dim
+    return Amin()(input) if dim is None else _extreme(MinAlong, input, dim, keepdim or keepdims)
+
+
+def argmax(input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Any:
+    """The index of the (first) largest; in the flattened tensor without `dim`."""
+    return _arg(np.argmax, input, dim if axis is None else axis, keepdim)
+
+
+def argmin(input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Any:
+    """The index of the (first) smallest; in the flattened tensor without `dim`."""
+    return _arg(np.argmin, input, dim if axis is None else axis, keepdim)
+
+
+def _arg(function: Any, input: Any, dim: int | None, keepdim: bool) -> Any:
+    ndim = len(input.shape)
+    if dim is not None:
+        normal_dim(dim, ndim)
+    if not ndim:
+        dim = None
+    if not math.prod(input.shape) and (dim is None or not input.shape[dim]):
+        raise IndexError(f"{function.__name__} of nothing: the shape is {tuple(input.shape)}")
+    return unrecorded(lambda x: function(x, dim, keepdims=keepdim), input)
+
+
+def all(input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Any:
+    """Whether every element is nonzero."""
+    where = _axis(input, dim, axis)
+    return unrecorded(lambda x: np.all(x, where, keepdims=keepdim), input)
+
+
+def any(input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Any:
+    """Whether some element is nonzero."""
+    where = _axis(input, dim, axis)
+    return unrecorded(lambda x: np.any(x, where, keepdims=keepdim), input)
+
+
+# --- running sums, products ------------------------------------------------------------------------
+
+
+class Cumsum(Op):
+    """y[k] = x[0] + ... + x[k] along `axis`; from the end with `reverse`, as its gradient runs."""
+
+    def __init__(self, axis: int, reverse: bool = False) -> None:
+        self.axis = axis
+        self.reverse = reverse
+
+    def forward(self, x: Array) -> Array:
+        if self.reverse:
+            return np.flip(np.cumsum(np.flip(x, self.axis), self.axis), self.axis)
+        return np.cumsum(x, self.axis)
+
+    def vjp(self, g: Any) -> tuple[Any]:
+        return (Cumsum(self.axis, not self.reverse)(g),)
+
+
+def cumsum(input: Any, dim: Any = None, *, dtype: Any = None, axis: Any = None) -> Any:
+    """The running sum along `dim`."""
+    dim = axis if dim is None else dim
+    x = _summable(input, dtype)
+    normal_dim(dim, len(x.shape))
+    return Cumsum(dim)(x) if x.shape else x
+
+
+def _before(x: Array) -> Array:
+    """y[k] = x[0] ... x[k-1] along the first axis: the running product without its last factor."""
+    y = np.ones_like(x)
+    y[1:] = np.cumprod(x[:-1], 0)
+    return y
+
+
+class Prod(Op):
+    """y = the product of x along `axis`,  dy/dx[k] = the product of the others: right with zeros."""
+
+    def __init__(self, axis: int | None = None, keepdims: bool = False) -> None:
+        self.axis = axis
+        self.keepdims = keepdims
+
+    def forward(self, x: Array) -> Array:
+        return x.prod(self.axis, keepdims=self.keepdims)
+
+    def vjp(self, g: Any, x: Any) -> tuple[Any]:
+        along = x.reshape(-1) if self.axis is None else np.moveaxis(x, self.axis, 0)
+        others = _before(along) * _before(along[::-1])[::-1]
+        others = others.reshape(x.shape) if self.axis is None else np.moveaxis(others, 0, self.axis)
+        return (Spread(x.shape, self.axis)(g) * others,)
+
+    def twin(self, x: Any) -> Any:  # type: ignore[override]
+        """The first half times the second, until one is left."""
+        shape = self.shape
+        x = x.reshape(-1) if self.axis is None else x.movedim(self.axis, 0)
+        y = 1.0
+        while (n := x.shape[0]) > 1:
+            if n % 2:
+                y = x[n // 2] * y
+            x = x[: n // 2] * x[n - n // 2 :]
+        return (sum(x, 0) * y if n else sum(x, 0) + y).reshape(shape)
+
+
+def prod(
+    input: Any,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
+) -> Any:
+    """The product; of integers and booleans in int64."""
+    x = _summable(input, dtype)
+    dim = axis if dim is None else dim
+    if dim is not None:
+        normal_dim(dim, len(x.shape))
+    return Prod(dim if x.shape else None, keepdim or keepdims)(x)
+
+
+class Cumprod(Op):
+    """y[k] = x[0] ... x[k] along `axis`.
+
+    With s[k] = g[k] + x[k+1] s[k+1], the gradient of x[k] is (x[0] ... x[k-1]) s[k]: right with
+    zeros, where the usual formula divides by x.
+    """
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def forward(self, x: Array) -> Array:
+        return np.cumprod(x, self.axis)
+
+    def vjp(self, g: Any, x: Any) -> tuple[Any]:
+        x, s = np.moveaxis(x, self.axis, 0), np.moveaxis(g, self.axis, 0).copy()
+        for k in range(len(x) - 2, -1, -1):
+            s[k] += x[k + 1] * s[k + 1]
+        return (np.moveaxis(_before(x) * s, 0, self.axis),)
+
+    def twin(self, x: Any) -> Any:  # type: ignore[override]
+        """x[0], x[0] x[1], ... one after the other."""
+        along = x.movedim(self.axis, 0)
+        if not len(along):
+            return Identity()(x)
+        parts = [along[0]]
+        for k in range(1, len(along)):
+            parts.append(parts[-1] * along[k])
+        return stack(parts, self.axis)
+
+
+def cumprod(input: Any, dim: Any = None, *, dtype: Any = None, axis: Any = None) -> Any:
+    """The running product along `dim`."""
+    dim = axis if dim is None else dim
+    x = _summable(input, dtype)
+    normal_dim(dim, len(x.shape))
+    return Cumprod(dim)(x) if x.shape else x
+
+
+# --- norms and softmax -----------------------------------------------------------------------------
+
+
+class Norm(Op):
+    """y = (sum |x|**p)**(1/p),  dy/dx = sign(x) (|x| / y)**(p-1);  0 where y = 0."""
+
+    def __init__(self, p: float = 2.0, axis: Axis = None, keepdims: bool = False) -> None:
+        self.p = p
+        self.axis = axis
+        self.keepdims = keepdims
+
+    def forward(self, x: Array) -> Array:
+        if self.p == 2:
+            return np.sqrt((x * x).sum(self.axis, keepdims=self.keepdims))
+        return (np.abs(x) ** self.p).sum(self.axis, keepdims=self.keepdims) ** (1 / self.p)
+
+    def vjp(self, g: Any, x: Any, y: Any) -> tuple[Any]:
+        shape = tuple(x.shape)
+        spread = Spread(shape, self.axis)
+        y = y + (y == 0)
+        if self.p == 2:
+            return (x * spread(g / y),)
+        ratio = abs(x) / spread(y) + (x == 0)  # at 0 the sign makes it 0, whatever p
+        return (Spread(shape, self.axis)(g) * (Sign()(x) * ratio ** (self.p - 1)),)
+
+
+def norm(
+    input: Any,
+    p: Any = "fro",
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
+) -> Any:
+    """The p-norm; 2 by default, inf and -inf are the largest and smallest |x|, 0 counts nonzeros."""
+    x = input if dtype is None else cast(input, np.dtype(dtype))
+    keep = keepdim or keepdims
+    where = _axis(x, dim, axis)
+    if p == "fro" or p is None:
+        p = 2.0
+    if isinstance(p, str):
+        raise RuntimeError(f"norm: p must be a number or 'fro', not {p!r}")
+    if p == math.inf:
+        return Amax(where, keep)(abs(x))
+    if p == -math.inf:
+        return Amin(where, keep)(abs(x))
+    if p == 0:
+        return Sum(where, keep)(cast(x != 0, x.dtype) + x * 0)
+    if p == 1:
+        return Sum(where, keep)(abs(x))
+    return Norm(float(p), where, keep)(floating(x))
+
+
+class LogSumExp(Op):
+    """y = log(sum exp(x)),  dy/dx = exp(x - y)."""
+
+    def __init__(self, axis: Axis, keepdims: bool = False) -> None:
+        self.axis = axis
+        self.keepdims = keepdims
+
+    def forward(self, x: Array) -> Array:
+        self.lowest = float(np.finfo(x.dtype).min)
+        if not x.size:
+            with np.errstate(divide="ignore"):
+                return np.log(x.sum(self.axis, keepdims=self.keepdims))
+        top = x.max(self.axis, keepdims=True)
+        top = np.where(np.isfinite(top), top, 0)  # -inf - -inf would be nan
+        with np.errstate(divide="ignore"):  # log(0) = -inf is right where all x are
+            y = np.log(np.exp(x - top).sum(self.axis, keepdims=True)) + top
+        return y if self.keepdims else y.squeeze(self.axis)
+
+    def vjp(self, g: Any, x: Any, y: Any) -> tuple[Any]:
+        shape = tuple(x.shape)
+        y = clamp(y, self.lowest)  # where all x are -inf: exp(-inf - -inf) would be nan
+        return (Spread(shape, self.axis)(g) * Exp()(x - Spread(shape, self.axis)(y)),)
+
+
+def logsumexp(
+    input: Any, dim: Any, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
+) -> Any:
+    """log(sum(exp(input))) without overflow; -inf of nothing but -inf."""
+    x = floating(input)
+    return LogSumExp(_axis(x, dim, axis), keepdim or keepdims)(x)
+
+
+class Softmax(Op):
+    """y = exp(x) / sum exp(x),  gx = y g - y sum(y g)."""
+
+    def __init__(self, axis: Axis) -> None:
+        self.axis = axis
+
+    def forward(self, x: Array) -> Array:
+        if not x.size:
+            return x
+        y = np.exp(x - x.max(self.axis, keepdims=True))
+        return y / y.sum(self.axis, keepdims=True)
+
+    def vjp(self, g: Any, y: Any) -> tuple[Any]:
+        yg = y * g
+        return (yg - y * yg.sum(self.axis, keepdims=True),)
+
+
+class LogSoftmax(Op):
+    """y = x - log(sum exp(x)),  gx = g - exp(y) sum(g)."""
+
+    def __init__(self, axis: Axis) -> None:
+        self.axis = axis
+
+    def forward(self, x: Array) -> Array:
+        if not x.size:
+            return x
+        x = x - x.max(self.axis, keepdims=True)
+        return x - np.log(np.exp(x).sum(self.axis, keepdims=True))
+
+    def vjp(self, g: Any, y: Any) -> tuple[Any]:
+        return (g - Exp()(y) * g.sum(self.axis, keepdims=True),)
+
+
+def softmax(input: Any, dim: Any = None, *, dtype: Any = None, axis: Any = None) -> Any:
+    """Positive numbers that sum to 1 along `dim`."""
+    x = floating(input if dtype is None else cast(input, np.dtype(dtype)))
+    return Softmax(_one_axis("softmax", x, dim, axis))(x)
+
+
+def log_softmax(input: Any, dim: Any = None, *, dtype: Any = None, axis: Any = None) -> Any:
+    """log(softmax(input)), without its overflow and underflow."""
+    x = floating(input if dtype is None else cast(input, np.dtype(dtype)))
+    return LogSoftmax(_one_axis("log_softmax", x, dim, axis))(x)
+
+
+def _one_axis(name: str, x: Any, dim: Any, axis: Any) -> Axis:
+    if dim is None and axis is None:
+        raise TypeError(f"{name} needs to know along which dim: -1 is the last")
+    dim = axis if dim is None else dim
+    normal_dim(dim, len(x.shape))
+    return _axis(x, dim)

@@ -2,7 +2,7 @@
 
 The file is an ordinary zip archive, which standard tools can read:
 
-    checkpoint.json     {"format": "minigrad checkpoint", "version": 1, "arrays": [names], "tree": ...}
+    checkpoint.json    {"format": "minigrad checkpoint", "version": 1, "arrays": [...], "tree": ...}
     00000 model.lstm.weight_hh_l0.npy    (one such member for each array, in NumPy's own format)
 
 In the tree, null, booleans, numbers, strings and lists stand for themselves; anything else is an
@@ -50,17 +50,15 @@ def save(obj: Any, path: Target) -> None:
     The file appears whole or not at all: it is written beside `path` under another name, flushed
     to the disk, then renamed.
     """
-    arrays: list[Array] = []
-    names: list[str] = []
-    writer = _Encoder(arrays, names)
-    tree = writer.encode(obj, "")
-    head = {"format": _FORMAT, "version": _VERSION, "arrays": names, "tree": tree}
+    encoder = _Encoder()
+    tree = encoder.encode(obj, "")
+    head = {"format": _FORMAT, "version": _VERSION, "arrays": encoder.names, "tree": tree}
     text = json.dumps(head, allow_nan=False)
     with contextlib.ExitStack() as stack:
         file: Any = path if hasattr(path, "write") else stack.enter_context(replacing(path))
         with zipfile.ZipFile(file, "w") as archive:  # stored, not compressed
             archive.writestr(zipfile.ZipInfo(_TREE), text)
-            for name, array in zip(names, arrays, strict=True):
+            for name, array in zip(encoder.names, encoder.arrays, strict=True):
                 with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
                     np.lib.format.write_array(
                         member, to_device(array, device("cpu")), allow_pickle=False
@@ -167,8 +165,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot save {path}: there is no folder {target.parent}")
     if target.exists() and not target.is_file():  # /dev/null must stay what it is
-        with open(target, "wb") as file:
-            yield file
+        with open(target, "wb") as special:
+            yield (content := io.BytesIO())
+            special.write(content.getvalue())
         return
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -195,9 +194,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 class _Encoder:
     """Turns objects into JSON and a list of arrays."""
 
-    def __init__(self, arrays: list[Array], names: list[str]) -> None:
-        self.arrays = arrays
-        self.names = names
+    def __init__(self) -> None:
+        self.arrays: list[Array] = []
+        self.names: list[str] = []
         self.numbers: dict[int, int] = {}  # id of an array: its number. Tied weights are saved once
         self.open: list[int] = []  # ids of the containers we are in
 

@@ -15,10 +15,10 @@ from minigrad.device import array_module, device_of, to_device
 from minigrad.dtypes import cast
 from minigrad.fused.layer_norm import LayerNormalization
 from minigrad.fused.softmax_cross_entropy import SoftmaxCrossEntropy
-from minigrad.ops import elementwise
+from minigrad.ops import elementwise, reductions
 from minigrad.ops.arithmetic import Clamp, Log
 from minigrad.ops.elementwise import Log1p, sigmoid, softplus, tanh
-from minigrad.ops.indexing import GetItem, SetItem
+from minigrad.ops.indexing import GetItem, SetItem, one_hot
 
 __all__ = [
     "binary_cross_entropy",
@@ -132,31 +132,6 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     return GetItem(index.astype(np.int64, copy=False))(weight)
 
 
-def one_hot(tensor: Any, num_classes: int = -1) -> Any:
-    """Integers (*) as vectors (*, C), int64, with a one at that place.
-
-    Without `num_classes`, C is the largest number plus one (found on the host).  Raises
-    RuntimeError for a negative number or one that is too large.
-    """
-    index = _value(tensor)
-    if index.dtype.kind not in "iu":
-        raise RuntimeError(f"one_hot is only applicable to integers, not to {index.dtype}")
-    if num_classes == -1:
-        if not index.size:
-            raise RuntimeError("one_hot of an empty tensor needs num_classes")
-        num_classes = int(index.max()) + 1
-    if isinstance(index, np.ndarray) and index.size:
-        if index.min() < 0:
-            raise RuntimeError("one_hot: class values must be non-negative")
-        if index.max() >= num_classes:
-            raise RuntimeError(
-                f"one_hot: class values must be smaller than num_classes = {num_classes}, got "
-                f"{index.max()}"
-            )
-    classes = array_module(index).arange(num_classes)
-    return wrap((index[..., None] == classes).astype(np.int64))
-
-
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """In training: each element zero with probability `p`, otherwise scaled by 1 / (1 - p).
 
@@ -243,18 +218,13 @@ def _implicit_dim(name: str, dim: int | None, ndim: int) -> int:
 
 def softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Any:
     """exp(x) / sum exp(x), along `dim`."""
-    dim = _implicit_dim("softmax", dim, input.ndim)
-    return _in_dtype(input, dtype).softmax(dim)
+    return reductions.softmax(input, _implicit_dim("softmax", dim, input.ndim), dtype=dtype)
 
 
 def log_softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Any:
     """x - log sum exp(x), along `dim`."""
     dim = _implicit_dim("log_softmax", dim, input.ndim)
-    return _in_dtype(input, dtype).log_softmax(dim)
-
-
-def _in_dtype(input: Any, dtype: Any) -> Any:
-    return input if dtype is None else cast(input, np.dtype(dtype))
+    return reductions.log_softmax(input, dim, dtype=dtype)
 
 
 # --- losses between tensors of one shape ----------------------------------------------------------
@@ -426,7 +396,7 @@ def cross_entropy(
             q = q * (1 - label_smoothing) + label_smoothing / C
         if w is not None:
             q = q * wrap(w.reshape((C,) + (1,) * (input.ndim - class_dim - 1)))
-        loss = -(input.log_softmax(class_dim) * q).sum(class_dim)
+        loss = -(reductions.log_softmax(input, class_dim) * q).sum(class_dim)
         return _reduce(loss, reduction)
     x, t, a, shape = _rows_of_scores(input, target, w, ignore_index)
     if label_smoothing:
@@ -447,7 +417,7 @@ def _smoothed(x: Any, t: Array, a: Array | None, w: Array | None, smoothing: flo
         q = q * w
     if a is not None:
         q = q * (a != 0)[:, None]
-    return -(x.log_softmax(1) * wrap(q)).sum(1)
+    return -(reductions.log_softmax(x, 1) * wrap(q)).sum(1)
 
 
 def nll_loss(

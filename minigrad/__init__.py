@@ -1,177 +1,187 @@
 """minigrad: PyTorch's names on NumPy arrays, for recurrent nets."""
 
 from minigrad import random as random
-from minigrad.autograd.engine import grad
-from minigrad.autograd.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
-from minigrad.device import device
-from minigrad.dtypes import (
-    bool_,
-    float16,
-    float32,
-    float64,
-    get_default_dtype,
-    int8,
-    int16,
-    int32,
-    int64,
-    promote_types,
-    result_type,
-    set_default_dtype,
-    uint8,
-)
-from minigrad.functions import std, var
-from minigrad.ops.arithmetic import (
-    add,
-    allclose,
-    bitwise_and,
-    bitwise_not,
-    bitwise_or,
-    bitwise_xor,
-    clamp,
-    div,
-    eq,
-    equal,
-    floor_divide,
-    ge,
-    gt,
-    isclose,
-    le,
-    log,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    lt,
-    maximum,
-    minimum,
-    mul,
-    ne,
-    neg,
-    pow,
-    remainder,
-    sub,
-)
-from minigrad.ops.creation import (
-    BoolTensor,
-    ByteTensor,
-    DoubleTensor,
-    FloatTensor,
-    IntTensor,
-    LongTensor,
-    arange,
-    as_tensor,
-    bernoulli,
-    empty,
-    empty_like,
-    eye,
-    from_numpy,
-    full,
-    full_like,
-    linspace,
-    multinomial,
-    ones,
-    ones_like,
-    rand,
-    rand_like,
-    randint,
-    randn,
-    randn_like,
-    randperm,
-    zeros,
-    zeros_like,
-)
-from minigrad.ops.elementwise import (
-    abs,
-    ceil,
-    cos,
-    cosh,
-    exp,
-    expm1,
-    floor,
-    isfinite,
-    isinf,
-    isnan,
-    log1p,
-    reciprocal,
-    relu,
-    round,
-    rsqrt,
-    sigmoid,
-    sign,
-    sin,
-    sinh,
-    softplus,
-    sqrt,
-    square,
-    tan,
-    tanh,
-    trunc,
-)
-from minigrad.ops.indexing import (
-    diagonal,
-    flip,
-    gather,
-    index_add,
-    index_select,
-    masked_select,
-    one_hot,
-    repeat_interleave,
-    scatter,
-    scatter_add,
-    take_along_dim,
-    tril,
-    triu,
-)
-from minigrad.ops.linalg import addmm, bmm, dot, einsum, matmul, mm, mv, outer
-from minigrad.ops.reductions import (
-    all,
-    amax,
-    amin,
-    any,
-    argmax,
-    argmin,
-    cumprod,
-    cumsum,
-    log_softmax,
-    logsumexp,
-    max,
-    mean,
-    min,
-    norm,
-    prod,
-    softmax,
-    sum,
-)
-from minigrad.ops.selection import masked_fill, nonzero, where
-from minigrad.ops.shape import (
-    broadcast_to,
-    cat,
-    chunk,
-    concat,
-    concatenate,
-    flatten,
-    hstack,
-    moveaxis,
-    movedim,
-    permute,
-    reshape,
-    roll,
-    split,
-    squeeze,
-    stack,
-    swapaxes,
-    swapdims,
-    t,
-    tile,
-    transpose,
-    unbind,
-    unflatten,
-    unsqueeze,
-    vstack,
-)
-from minigrad.ops.sorting import argsort, bincount, sort, topk, unique
-from minigrad.random import Generator, get_rng_state, initial_seed, manual_seed, set_rng_state
-from minigrad.tensor import Tensor, is_tensor, numel, tensor
+from minigrad.autograd.engine import grad as grad
+from minigrad.autograd.grad_mode import enable_grad as enable_grad
+from minigrad.autograd.grad_mode import is_grad_enabled as is_grad_enabled
+from minigrad.autograd.grad_mode import no_grad as no_grad
+from minigrad.autograd.grad_mode import set_grad_enabled as set_grad_enabled
+from minigrad.device import device as device
+from minigrad.dtypes import bool_ as bool_
+from minigrad.dtypes import float16 as float16
+from minigrad.dtypes import float32 as float32
+from minigrad.dtypes import float64 as float64
+from minigrad.dtypes import get_default_dtype as get_default_dtype
+from minigrad.dtypes import int8 as int8
+from minigrad.dtypes import int16 as int16
+from minigrad.dtypes import int32 as int32
+from minigrad.dtypes import int64 as int64
+from minigrad.dtypes import promote_types as promote_types
+from minigrad.dtypes import result_type as result_type
+from minigrad.dtypes import set_default_dtype as set_default_dtype
+from minigrad.dtypes import uint8 as uint8
+from minigrad.functions import std as std
+from minigrad.functions import var as var
+from minigrad.ops.arithmetic import add as add
+from minigrad.ops.arithmetic import allclose as allclose
+from minigrad.ops.arithmetic import bitwise_and as bitwise_and
+from minigrad.ops.arithmetic import bitwise_not as bitwise_not
+from minigrad.ops.arithmetic import bitwise_or as bitwise_or
+from minigrad.ops.arithmetic import bitwise_xor as bitwise_xor
+from minigrad.ops.arithmetic import clamp as clamp
+from minigrad.ops.arithmetic import div as div
+from minigrad.ops.arithmetic import eq as eq
+from minigrad.ops.arithmetic import equal as equal
+from minigrad.ops.arithmetic import floor_divide as floor_divide
+from minigrad.ops.arithmetic import ge as ge
+from minigrad.ops.arithmetic import gt as gt
+from minigrad.ops.arithmetic import isclose as isclose
+from minigrad.ops.arithmetic import le as le
+from minigrad.ops.arithmetic import log as log
+from minigrad.ops.arithmetic import logical_and as logical_and
+from minigrad.ops.arithmetic import logical_not as logical_not
+from minigrad.ops.arithmetic import logical_or as logical_or
+from minigrad.ops.arithmetic import logical_xor as logical_xor
+from minigrad.ops.arithmetic import lt as lt
+from minigrad.ops.arithmetic import maximum as maximum
+from minigrad.ops.arithmetic import minimum as minimum
+from minigrad.ops.arithmetic import mul as mul
+from minigrad.ops.arithmetic import ne as ne
+from minigrad.ops.arithmetic import neg as neg
+from minigrad.ops.arithmetic import pow as pow
+from minigrad.ops.arithmetic import remainder as remainder
+from minigrad.ops.arithmetic import sub as sub
+from minigrad.ops.creation import BoolTensor as BoolTensor
+from minigrad.ops.creation import ByteTensor as ByteTensor
+from minigrad.ops.creation import DoubleTensor as DoubleTensor
+from minigrad.ops.creation import FloatTensor as FloatTensor
+from minigrad.ops.creation import IntTensor as IntTensor
+from minigrad.ops.creation import LongTensor as LongTensor
+from minigrad.ops.creation import arange as arange
+from minigrad.ops.creation import as_tensor as as_tensor
+from minigrad.ops.creation import bernoulli as bernoulli
+from minigrad.ops.creation import empty as empty
+from minigrad.ops.creation import empty_like as empty_like
+from minigrad.ops.creation import eye as eye
+from minigrad.ops.creation import from_numpy as from_numpy
+from minigrad.ops.creation import full as full
+from minigrad.ops.creation import full_like as full_like
+from minigrad.ops.creation import linspace as linspace
+from minigrad.ops.creation import multinomial as multinomial
+from minigrad.ops.creation import ones as ones
+from minigrad.ops.creation import ones_like as ones_like
+from minigrad.ops.creation import rand as rand
+from minigrad.ops.creation import rand_like as rand_like
+from minigrad.ops.creation import randint as randint
+from minigrad.ops.creation import randn as randn
+from minigrad.ops.creation import randn_like as randn_like
+from minigrad.ops.creation import randperm as randperm
+from minigrad.ops.creation import zeros as zeros
+from minigrad.ops.creation import zeros_like as zeros_like
+from minigrad.ops.elementwise import abs as abs
+from minigrad.ops.elementwise import ceil as ceil
+from minigrad.ops.elementwise import cos as cos
+from minigrad.ops.elementwise import cosh as cosh
+from minigrad.ops.elementwise import exp as exp
+from minigrad.ops.elementwise import expm1 as expm1
+from minigrad.ops.elementwise import floor as floor
+from minigrad.ops.elementwise import isfinite as isfinite
+from minigrad.ops.elementwise import isinf as isinf
+from minigrad.ops.elementwise import isnan as isnan
+from minigrad.ops.elementwise import log1p as log1p
+from minigrad.ops.elementwise import reciprocal as reciprocal
+from minigrad.ops.elementwise import relu as relu
+from minigrad.ops.elementwise import round as round
+from minigrad.ops.elementwise import rsqrt as rsqrt
+from minigrad.ops.elementwise import sigmoid as sigmoid
+from minigrad.ops.elementwise import sign as sign
+from minigrad.ops.elementwise import sin as sin
+from minigrad.ops.elementwise import sinh as sinh
+from minigrad.ops.elementwise import softplus as softplus
+from minigrad.ops.elementwise import sqrt as sqrt
+from minigrad.ops.elementwise import square as square
+from minigrad.ops.elementwise import tan as tan
+from minigrad.ops.elementwise import tanh as tanh
+from minigrad.ops.elementwise import trunc as trunc
+from minigrad.ops.indexing import diagonal as diagonal
+from minigrad.ops.indexing import flip as flip
+from minigrad.ops.indexing import gather as gather
+from minigrad.ops.indexing import index_add as index_add
+from minigrad.ops.indexing import index_select as index_select
+from minigrad.ops.indexing import masked_select as masked_select
+from minigrad.ops.indexing import one_hot as one_hot
+from minigrad.ops.indexing import repeat_interleave as repeat_interleave
+from minigrad.ops.indexing import scatter as scatter
+from minigrad.ops.indexing import scatter_add as scatter_add
+from minigrad.ops.indexing import take_along_dim as take_along_dim
+from minigrad.ops.indexing import tril as tril
+from minigrad.ops.indexing import triu as triu
+from minigrad.ops.linalg import addmm as addmm
+from minigrad.ops.linalg import bmm as bmm
+from minigrad.ops.linalg import dot as dot
+from minigrad.ops.linalg import einsum as einsum
+from minigrad.ops.linalg import matmul as matmul
+from minigrad.ops.linalg import mm as mm
+from minigrad.ops.linalg import mv as mv
+from minigrad.ops.linalg import outer as outer
+from minigrad.ops.reductions import all as all
+from minigrad.ops.reductions import amax as amax
+from minigrad.ops.reductions import amin as amin
+from minigrad.ops.reductions import any as any
+from minigrad.ops.reductions import argmax as argmax
+from minigrad.ops.reductions import argmin as argmin
+from minigrad.ops.reductions import cumprod as cumprod
+from minigrad.ops.reductions import cumsum as cumsum
+from minigrad.ops.reductions import log_softmax as log_softmax
+from minigrad.ops.reductions import logsumexp as logsumexp
+from minigrad.ops.reductions import max as max
+from minigrad.ops.reductions import mean as mean
+from minigrad.ops.reductions import min as min
+from minigrad.ops.reductions import norm as norm
+from minigrad.ops.reductions import prod as prod
+from minigrad.ops.reductions import softmax as softmax
+from minigrad.ops.reductions import sum as sum
+from minigrad.ops.selection import masked_fill as masked_fill
+from minigrad.ops.selection import nonzero as nonzero
+from minigrad.ops.selection import where as where
+from minigrad.ops.shape import broadcast_to as broadcast_to
+from minigrad.ops.shape import cat as cat
+from minigrad.ops.shape import chunk as chunk
+from minigrad.ops.shape import concat as concat
+from minigrad.ops.shape import concatenate as concatenate
+from minigrad.ops.shape import flatten as flatten
+from minigrad.ops.shape import hstack as hstack
+from minigrad.ops.shape import moveaxis as moveaxis
+from minigrad.ops.shape import movedim as movedim
+from minigrad.ops.shape import permute as permute
+from minigrad.ops.shape import reshape as reshape
+from minigrad.ops.shape import roll as roll
+from minigrad.ops.shape import split as split
+from minigrad.ops.shape import squeeze as squeeze
+from minigrad.ops.shape import stack as stack
+from minigrad.ops.shape import swapaxes as swapaxes
+from minigrad.ops.shape import swapdims as swapdims
+from minigrad.ops.shape import t as t
+from minigrad.ops.shape import tile as tile
+from minigrad.ops.shape import transpose as transpose
+from minigrad.ops.shape import unbind as unbind
+from minigrad.ops.shape import unflatten as unflatten
+from minigrad.ops.shape import unsqueeze as unsqueeze
+from minigrad.ops.shape import vstack as vstack
+from minigrad.ops.sorting import argsort as argsort
+from minigrad.ops.sorting import bincount as bincount
+from minigrad.ops.sorting import sort as sort
+from minigrad.ops.sorting import topk as topk
+from minigrad.ops.sorting import unique as unique
+from minigrad.random import Generator as Generator
+from minigrad.random import get_rng_state as get_rng_state
+from minigrad.random import initial_seed as initial_seed
+from minigrad.random import manual_seed as manual_seed
+from minigrad.random import set_rng_state as set_rng_state
+from minigrad.tensor import Tensor as Tensor
+from minigrad.tensor import is_tensor as is_tensor
+from minigrad.tensor import numel as numel
+from minigrad.tensor import tensor as tensor
 
 half, float, double, short, int, long = float16, float32, float64, int16, int32, int64
 bool = bool_

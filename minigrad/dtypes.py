@@ -72,7 +72,7 @@ def cast(x: Any, dtype: DType) -> Any:
 
 
 def floating(x: Any) -> Any:
-    """`x` if its dtype is a floating one, else `x` in the default dtype: what functions like cos need.
+    """`x` if its dtype is a floating one, else `x` in the default dtype: what cos and exp need.
 
     Raises TypeError for anything but a tensor or an array.
     """

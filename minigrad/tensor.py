@@ -19,9 +19,17 @@ from minigrad.autograd.grad_mode import grad_mode
 from minigrad.device import device as Device
 from minigrad.device import device_of, to_device
 from minigrad.dtypes import DType, ToDevice, cast, get_default_dtype
-from minigrad.ops import arithmetic, creation, elementwise, indexing, linalg, reductions, selection
+from minigrad.ops import (
+    arithmetic,
+    creation,
+    elementwise,
+    indexing,
+    linalg,
+    reductions,
+    selection,
+    sorting,
+)
 from minigrad.ops import shape as shapes
-from minigrad.ops import sorting
 from minigrad.ops.creation import tensor as tensor
 from minigrad.ops.elementwise import Overwrite
 
@@ -521,8 +529,8 @@ class Tensor(Node):
     __rpow__ = _checked(arithmetic.pow, swapped=True)
     __neg__ = neg = arithmetic.neg
     __abs__ = abs = elementwise.abs
-    __eq__ = _checked(arithmetic.eq)  # type: ignore[assignment]
-    __ne__ = _checked(arithmetic.ne)  # type: ignore[assignment]
+    __eq__ = _checked(arithmetic.eq)
+    __ne__ = _checked(arithmetic.ne)
     __lt__ = _checked(arithmetic.lt)
     __le__ = _checked(arithmetic.le)
     __gt__ = _checked(arithmetic.gt)
@@ -690,9 +698,7 @@ class Tensor(Node):
     def new_full(
         self, size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: Any = False
     ) -> Any:
-        return self._new(
-            creation.full, size, fill_value, dtype=dtype, requires_grad=requires_grad
-        )
+        return self._new(creation.full, size, fill_value, dtype=dtype, requires_grad=requires_grad)
 
     def _new(self, function: Any, *arguments: Any, dtype: Any, requires_grad: Any) -> Any:
         return function(
@@ -773,13 +779,17 @@ class Tensor(Node):
     def masked_fill_(self, mask: Any, value: Any) -> Tensor:
         return self._become(selection.masked_fill(self, mask, value))
 
-    def index_add_(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
+    def index_add_(
+        self, dim: builtins.int, index: Any, source: Any, *, alpha: builtins.float = 1
+    ) -> Tensor:
         return self._become(indexing.index_add(self, dim, index, source, alpha=alpha))
 
-    def scatter_(self, dim: int, index: Any, src: Any = None, *, value: Any = None) -> Tensor:
+    def scatter_(
+        self, dim: builtins.int, index: Any, src: Any = None, *, value: Any = None
+    ) -> Tensor:
         return self._become(indexing.scatter(self, dim, index, src, value=value))
 
-    def scatter_add_(self, dim: int, index: Any, src: Any) -> Tensor:
+    def scatter_add_(self, dim: builtins.int, index: Any, src: Any) -> Tensor:
         return self._become(indexing.scatter_add(self, dim, index, src))
 
     # --- end of shape, indexing, linear algebra, sorting ---
@@ -849,7 +859,7 @@ def numel(input: Tensor) -> int:
     return input.value.size
 
 
-# --- printing --------------------------------------------------------------------------------------
+# --- printing ------------------------------------------------------------------------------------
 
 
 def _repr(x: Tensor) -> str:

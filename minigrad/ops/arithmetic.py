@@ -313,7 +313,7 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     return Clamp()(x, low, high)
 
 
-# --- not recorded: their values are steps, or no real numbers at all -------------------------------
+# --- not recorded: their values are steps, or no real numbers at all -----------------------------
 
 
 def unrecorded(function: Function, *inputs: Any) -> Any:

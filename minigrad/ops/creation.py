@@ -9,8 +9,8 @@ import numpy as np
 
 from minigrad import random
 from minigrad.autograd.engine import Array, Node, wrap
-from minigrad.device import device_of, to_device
 from minigrad.device import device as Device
+from minigrad.device import device_of, to_device
 from minigrad.dtypes import DType, cast, get_default_dtype
 
 
@@ -38,16 +38,14 @@ def _without_tensors(data: Any) -> Any:
     return data
 
 
-def tensor(
-    data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Any:
+def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
     """A new leaf with a copy of `data`: a number, (nested) lists, an array or a tensor.
 
     Python floats become the default dtype, ints int64; what has a dtype keeps it.  Raises TypeError
     for what is neither numbers nor booleans, ValueError for lists of unequal lengths.
     """
     given = _dtype_of(data)
-    if isinstance(data, Node) or not isinstance(data, list | tuple) and given is not None:
+    if isinstance(data, Node) or (not isinstance(data, list | tuple) and given is not None):
         value = data.value if isinstance(data, Node) else data
         if device is None and not isinstance(value, np.generic):
             device = device_of(value)
@@ -60,7 +58,9 @@ def tensor(
         if given is None and (value.dtype.kind == "f" or not value.size):
             given = get_default_dtype()
     if value.dtype.kind not in "biuf":
-        raise TypeError(f"a tensor holds real numbers or booleans, not {value.dtype} ({data!r:.80})")
+        raise TypeError(
+            f"a tensor holds real numbers or booleans, not {value.dtype} ({data!r:.80})"
+        )
     dtype = given if dtype is None else dtype
     value = value if dtype is None else value.astype(dtype, copy=False)
     return _placed(value, device, requires_grad)
@@ -71,7 +71,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
     if not isinstance(data, Node):
         return tensor(data, dtype, device)
     data = data if dtype is None else cast(data, np.dtype(dtype))
-    return data if device is None else data.to(device)  # type: ignore[attr-defined]
+    return data if device is None else data.to(device)
 
 
 def from_numpy(array: Any) -> Any:
@@ -81,7 +81,7 @@ def from_numpy(array: Any) -> Any:
     return tensor(array)
 
 
-# --- filled ----------------------------------------------------------------------------------------
+# --- filled --------------------------------------------------------------------------------------
 
 
 def _size(size: tuple[Any, ...]) -> tuple[int, ...]:
@@ -98,7 +98,12 @@ def _dtype(dtype: Any) -> DType:
 
 
 def full(
-    size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Any:
     """A tensor of `fill_value`."""
     size = _size((size,) if isinstance(size, int) else tuple(size))
@@ -109,9 +114,7 @@ def full(
     return _placed(np.full(size, fill_value, dtype), device, requires_grad)
 
 
-def zeros(
-    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Any:
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
     """A tensor of zeros."""
     return _placed(np.zeros(_size(size), _dtype(dtype)), device, requires_grad)
 
@@ -216,7 +219,7 @@ def eye(
     return _placed(np.eye(n, m, dtype=_dtype(dtype)), device, requires_grad)
 
 
-# --- random: drawn on the host, so that the state can be saved -------------------------------------
+# --- random: drawn on the host, so that the state can be saved -----------------------------------
 
 
 def _numbers(generator: random.Generator | None) -> np.random.Generator:
@@ -360,7 +363,7 @@ def multinomial(
     return _placed(chosen.reshape(*weights.shape[:-1], num_samples), device_of(input.value))
 
 
-# --- by type: PyTorch's older constructors ---------------------------------------------------------
+# --- by type: PyTorch's older constructors -------------------------------------------------------
 
 
 def of_type(dtype: Any, *data: Any) -> Any:

@@ -253,7 +253,7 @@ def relu(input: Any) -> Any:
 
 
 class Softplus(Op):
-    """y = log(1 + exp(beta x)) / beta,  dy/dx = sigmoid(beta x);  y = x where beta x > threshold."""
+    """y = log(1 + exp(beta x)) / beta,  dy/dx = sigmoid(beta x);  y = x past the threshold."""
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta = beta
@@ -275,7 +275,7 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     return Softplus(beta, threshold)(floating(input))
 
 
-# --- steps: the slope is 0 wherever there is one ---------------------------------------------------
+# --- steps: the slope is 0 wherever there is one -------------------------------------------------
 
 
 class Step(Op):
@@ -348,7 +348,7 @@ def round(input: Any, *, decimals: int = 0) -> Any:
     return Round(decimals)(input)
 
 
-# --- not recorded ----------------------------------------------------------------------------------
+# --- not recorded --------------------------------------------------------------------------------
 
 
 def isnan(input: Any) -> Any:
@@ -366,7 +366,7 @@ def isfinite(input: Any) -> Any:
     return unrecorded(np.isfinite, input)
 
 
-# --- replacing -------------------------------------------------------------------------------------
+# --- replacing -----------------------------------------------------------------------------------
 
 
 class Overwrite(Op):

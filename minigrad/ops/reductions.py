@@ -130,7 +130,7 @@ def mean(
     return Mean(_axis(x, dim, axis), keepdim or keepdims)(x)
 
 
-# --- extremes --------------------------------------------------------------------------------------
+# --- extremes ------------------------------------------------------------------------------------
 
 
 class Extreme(NamedTuple):
@@ -283,7 +283,7 @@ def any(input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None)
     return unrecorded(lambda x: np.any(x, where, keepdims=keepdim), input)
 
 
-# --- running sums, products ------------------------------------------------------------------------
+# --- running sums, products ----------------------------------------------------------------------
 
 
 class Cumsum(Op):
@@ -318,7 +318,7 @@ def _before(x: Array) -> Array:
 
 
 class Prod(Op):
-    """y = the product of x along `axis`,  dy/dx[k] = the product of the others: right with zeros."""
+    """y = the product of x along `axis`,  dy/dx[k] = the product of the others, zeros or not."""
 
     def __init__(self, axis: int | None = None, keepdims: bool = False) -> None:
         self.axis = axis
@@ -333,7 +333,7 @@ class Prod(Op):
         others = others.reshape(x.shape) if self.axis is None else np.moveaxis(others, 0, self.axis)
         return (Spread(x.shape, self.axis)(g) * others,)
 
-    def twin(self, x: Any) -> Any:  # type: ignore[override]
+    def twin(self, x: Any) -> Any:
         """The first half times the second, until one is left."""
         shape = self.shape
         x = x.reshape(-1) if self.axis is None else x.movedim(self.axis, 0)
@@ -381,7 +381,7 @@ class Cumprod(Op):
             s[k] += x[k + 1] * s[k + 1]
         return (np.moveaxis(_before(x) * s, 0, self.axis),)
 
-    def twin(self, x: Any) -> Any:  # type: ignore[override]
+    def twin(self, x: Any) -> Any:
         """x[0], x[0] x[1], ... one after the other."""
         along = x.movedim(self.axis, 0)
         if not len(along):
@@ -400,7 +400,7 @@ def cumprod(input: Any, dim: Any = None, *, dtype: Any = None, axis: Any = None)
     return Cumprod(dim)(x) if x.shape else x
 
 
-# --- norms and softmax -----------------------------------------------------------------------------
+# --- norms and softmax ---------------------------------------------------------------------------
 
 
 class Norm(Op):
@@ -436,7 +436,7 @@ def norm(
     axis: Any = None,
     keepdims: bool = False,
 ) -> Any:
-    """The p-norm; 2 by default, inf and -inf are the largest and smallest |x|, 0 counts nonzeros."""
+    """The p-norm, 2 by default; inf and -inf: the largest and smallest |x|; 0 counts nonzeros."""
     x = input if dtype is None else cast(input, np.dtype(dtype))
     keep = keepdim or keepdims
     where = _axis(x, dim, axis)

@@ -17,7 +17,7 @@ from benchmarks.harness import (
     spread,
     table,
 )
-from benchmarks.peers import RUNS
+from benchmarks.peers import PEERS, RUNS
 from benchmarks.workloads import WORKLOADS
 
 HEAD = ("workload", "", "threads", "library", "time", "spread", "ratio to minigrad", "95 %")
@@ -26,7 +26,7 @@ HEAD = ("workload", "", "threads", "library", "time", "spread", "ratio to minigr
 def rows(result: Race) -> list[tuple[str, ...]]:
     """One line for each library."""
     work = WORKLOADS[result.workload]
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for library, times in result.times.items():
         seconds = result.per_unit(library)
         time = f"{readable(seconds)} / {work.per}"
@@ -75,7 +75,7 @@ def main() -> None:
             libraries = [
                 library
                 for library in LIBRARIES
-                if library in (OURS, *options.peers) and workload in RUNS.get(library, WORKLOADS)
+                if library in (OURS, *options.peers) and (library not in PEERS or workload in RUNS)
             ]
             result = race(workload, libraries, threads, options.rounds, options.seconds)
             results.append(result.as_json())

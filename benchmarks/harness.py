@@ -28,10 +28,9 @@ DEFAULT = (OURS, "torch")
 
 TURN = 0.075  # seconds of work in a turn
 PAUSE = 0.04  # between turns: thread pools spin for a while after their last piece of work
-PATIENCE = 180  # seconds until a process that does not answer is given up
 
 
-# --- processes ---------------------------------------------------------------------------------------
+# --- processes ------------------------------------------------------------------------------------
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -48,7 +47,7 @@ def cores(library: str, threads: int) -> list[int]:
     return sorted(os.sched_getaffinity(0))[:threads]
 
 
-class Failed(Exception):
+class UnableError(Exception):
     """A library is not installed, or cannot do this work. Its message says which."""
 
 
@@ -78,10 +77,10 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise Failed(f"the process ended with code {self.process.wait()}")
+            raise UnableError(f"the process ended with code {self.process.wait()}")
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
-            raise Failed(reply["error"])
+            raise UnableError(reply["error"])
         return reply
 
     def turn(self, seconds: float) -> float:
@@ -94,7 +93,7 @@ class Worker:
         self.process.communicate()
 
 
-# --- statistics --------------------------------------------------------------------------------------
+# --- statistics -----------------------------------------------------------------------------------
 
 
 @dataclass
@@ -130,7 +129,7 @@ def spread(values: Sequence[float]) -> float:
     return (high - low) / 2 / middle
 
 
-# --- a race ------------------------------------------------------------------------------------------
+# --- a race ---------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -194,7 +193,7 @@ def race(
         for worker in workers:
             try:
                 reply = worker.answer()
-            except Failed as reason:
+            except UnableError as reason:
                 result.skipped[worker.library] = str(reason)
                 continue
             checks[worker.library] = reply["check"]
@@ -229,7 +228,7 @@ def compare(workload: str, checks: dict[str, list[float]]) -> None:
                 )
 
 
-# --- telling -----------------------------------------------------------------------------------------
+# --- telling --------------------------------------------------------------------------------------
 
 
 def readable(seconds: float) -> str:

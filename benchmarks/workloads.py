@@ -1,3 +1,5 @@
+# mypy: disable-error-code="misc, no-untyped-def, no-untyped-call"
+# (the models below are written as users write them, on a base class that is known at run time)
 """What is timed: every workload is written once, and runs on PyTorch and on minigrad as it stands.
 
 Each function below takes the library as its first argument, called `torch`, and the sizes after it.
@@ -24,7 +26,7 @@ Library = Any  # the module `torch`, or the module `minigrad`
 CHARACTERS = 65  # classes of the text workloads, where the recipe does not say otherwise
 
 
-# --- the same numbers for everybody -----------------------------------------------------------------
+# --- the same numbers for everybody ---------------------------------------------------------------
 
 
 def draw(name: str, shape: tuple[int, ...]) -> Array:
@@ -60,7 +62,7 @@ def min_char_data(T: int, classes: int) -> list[tuple[Array, Array]]:
     return [(one_hot[chunk[:-1], None], chunk[1:]) for chunk in text]
 
 
-# --- what is called ----------------------------------------------------------------------------------
+# --- what is called -------------------------------------------------------------------------------
 
 
 class Training:
@@ -100,7 +102,7 @@ class Training:
         self.learn(self.forward())
 
     def check(self) -> list[float]:
-        """Three losses, so forward, backward and update all count. Dropout would differ: it is off."""
+        """Three losses: forward, backward and update all count. Without dropout: it would differ."""
         self.model.eval()
         losses = []
         for _ in range(3):
@@ -156,7 +158,7 @@ class Generation:
 
 
 class Chain:
-    """`length` times y = tanh((y + a) * b) on small tensors, there and back: nothing but overhead."""
+    """`length` times y = tanh((y + a) * b) on small tensors and back: nothing but overhead."""
 
     def __init__(self, torch: Library, length: int, size: int, learnt: bool) -> None:
         self.x = torch.tensor(draw("x", (size,)), requires_grad=True)
@@ -178,7 +180,7 @@ class Chain:
         return [y.sum().item(), self.x.grad.sum().item()]
 
 
-# --- the workloads -----------------------------------------------------------------------------------
+# --- the workloads --------------------------------------------------------------------------------
 
 
 def chain(torch: Library, length: int, size: int, learnt: bool) -> Chain:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 import minigrad as mg
+from minigrad.autograd import engine
 from minigrad.autograd.grad_mode import grad_mode
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # models, examples and benchmarks
@@ -30,7 +32,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def same_numbers_each_time() -> None:
-    """Each test starts from the same seed, and with recording on."""
+def same_start_for_each_test() -> Iterator[None]:
+    """Each test starts from the same seed, and has to leave the switches as it found them."""
     mg.random.manual_seed(0)
-    assert grad_mode.enabled, "an earlier test left recording off"
+    yield
+    recording, watching = grad_mode.enabled, list(engine.observers)
+    grad_mode.enabled = True
+    engine.observers.clear()
+    assert recording, "the test left recording off"
+    assert not watching, "the test left an observer behind"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
 
@@ -27,15 +29,49 @@ class no_grad(contextlib.ContextDecorator):
         manager = super().__new__(cls)
         return manager if function is None else manager(function)
 
+    def __init__(self, function: Callable[..., Any] | None = None) -> None:
+        self._before: list[bool] = []  # one object may be entered again inside itself
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        if inspect.isgeneratorfunction(function):
+            return _switched_generator(function, type(self))
+        return super().__call__(function)
+
     def _recreate_cm(self) -> Any:  # a decorated function may call itself
         return type(self)()
 
     def __enter__(self) -> None:
-        self._before = grad_mode.enabled
+        self._before.append(grad_mode.enabled)
         grad_mode.enabled = self.mode
 
     def __exit__(self, *exception: object) -> None:
-        grad_mode.enabled = self._before
+        grad_mode.enabled = self._before.pop()
+
+
+def _switched_generator(
+    function: Callable[..., Generator[Any, Any, Any]], manager: type[no_grad]
+) -> Any:
+    """A generator that runs in another mode, but leaves the caller's alone while it waits."""
+
+    @functools.wraps(function)
+    def generate(*args: Any, **keywords: Any) -> Generator[Any, Any, Any]:
+        generator = function(*args, **keywords)
+        step: Callable[[], Any] = generator.__next__
+        while True:
+            with manager():
+                try:
+                    value = step()
+                except StopIteration as end:
+                    return end.value
+            try:
+                step = functools.partial(generator.send, (yield value))
+            except GeneratorExit:
+                generator.close()
+                raise
+            except BaseException as error:
+                step = functools.partial(generator.throw, error)
+
+    return generate
 
 
 class enable_grad(no_grad):

@@ -384,9 +384,13 @@ class _Check:
             )
         if close(a, -d).all():
             return "wrong sign: the gradient is the negative of what it should be"
+        for m, other in enumerate(self.wanted):
+            twin = numeric[m][k]
+            if m != n and twin.shape == a.shape and close(a, twin).all():
+                return f"exchanged: this is the gradient of input {other}"
         ratio = float(np.vdot(d, a) / np.vdot(d, d))
         if close(a, ratio * d).all():
-            factor = f"{ratio:.6g}" if ratio >= 1 else f"1/{1 / ratio:.6g}"
+            factor = f"{ratio:.6g}" if abs(ratio) >= 1 else f"1/{1 / ratio:.6g}"
             return (
                 f"a constant factor: the gradient is {factor} times what it should be (a factor "
                 "forgotten or counted twice, or a mean where a sum belongs)"
@@ -398,10 +402,6 @@ class _Check:
             return "transposed: the last two axes of the input's gradient are exchanged"
         if len(y.shape) >= 2 and close(_transposed(a, y.shape, 1), d).all():
             return "transposed: the rule exchanges the last two axes of the gradient that arrives"
-        for m, other in enumerate(self.wanted):
-            twin = numeric[m][k]
-            if m != n and twin.shape == a.shape and close(a, twin).all():
-                return f"exchanged: this is the gradient of input {other}"
         if (close(a, d) | (a == 0)).all():
             return (
                 "not un-broadcast, or an incomplete sum: some contributions are missing and the "

@@ -33,6 +33,8 @@ backward pass is itself recorded, and can be differentiated again).
 from __future__ import annotations
 
 import inspect
+import itertools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -59,6 +61,10 @@ class Observer(Protocol):
 observers: list[Observer] = []  # empty nearly always, and then free
 
 
+tick = itertools.count(1).__next__  # the time: how many ops were recorded and values changed
+_time = operator.attrgetter("time")
+
+
 class Node:
     """A value in the graph. `Tensor` is a Node with operators and methods.
 
@@ -67,18 +73,19 @@ class Node:
     writing to `y` gives `y` a new array.
     """
 
-    __slots__ = ("__weakref__", "_grad", "hooks", "live", "op", "value", "written")
+    __slots__ = ("__dict__", "__weakref__", "live", "op", "value")  # the rest is rarely set
 
     result_type: ClassVar[type[Node]]  # what ops return: tensor.py says which
-    clock: ClassVar[int] = 0  # counts the writes that no op recorded
+    last_write: ClassVar[int] = 0  # when any node was last changed without a record
+    time: ClassVar[int] = 0  # a leaf counts as older than every op
     edges: ClassVar[tuple[()]] = ()  # a leaf is where the graph ends
 
     value: Array
     op: Op | None  # the op that made the value; None for a leaf
     live: bool  # requires_grad, which in a Tensor checks what it is set to
-    _grad: Any  # what backward() left here: None, or a Node; Tensor.grad checks what it is set to
-    hooks: dict[int, Callable[[Any], Any]] | None
-    written: int  # the clock of the last unrecorded write
+    _grad: Any = None  # what backward() left here: a Node; Tensor.grad checks what it is set to
+    hooks: dict[int, Callable[[Any], Any]] | None = None
+    written: int = 0  # when it was last changed without a record
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,18 +102,15 @@ class Node:
 
     def note_write(self) -> None:
         """Remember that the value was changed behind the graph's back (see `Op.check_fresh`)."""
-        Node.clock += 1
-        self.edge.written = Node.clock
+        Node.last_write = self.edge.written = tick()
 
 
 def wrap(value: Array, op: Op | None = None, requires_grad: bool = False) -> Any:
     """A new node around `value`."""
     node = object.__new__(Node.result_type)
-    node.value = value if isinstance(value, _ARRAYS) else _as_array(value)
+    node.value = value if value.__class__ is np.ndarray else _as_array(value)
     node.op = op
     node.live = requires_grad
-    node._grad = node.hooks = None
-    node.written = 0
     return node
 
 
@@ -135,8 +139,8 @@ class Op:
 
     edges: Sequence[Op | Node | None] | None = ()  # None: freed by a backward pass
     saved: Sequence[Any] = ()
-    recorded: int = 0  # the clock when the op was applied
-    written: int = 0  # the clock when its output was last changed without a record
+    time: int = 0  # when the op was applied
+    written: int = 0  # when its output was last changed without a record
     residuals: Any = None  # what forward leaves here for vjp, besides inputs and output
     shape: Any = None  # of the output (of each output, if there are several)
     hooks: dict[int, Callable[[Any], Any]] | None = None
@@ -211,7 +215,7 @@ class Op:
 
     def _record(self, values: list[Any], y: Any) -> Any:
         """Keep what `vjp` names, and make the output(s) point here."""
-        self.recorded = Node.clock
+        self.time = tick()
         saves = self._saves
         if saves is None:
             self.saved = values
@@ -252,13 +256,11 @@ class Op:
 
     def check_fresh(self) -> None:
         """Refuse to use saved values that were changed since: the gradient would be of nothing."""
-        if self.recorded == Node.clock:
-            return  # the usual case: nothing at all was written since
         for position, i in enumerate(self._saved_positions()):
             if self.saved[position] is None:
                 continue
             node = self if i == -1 else self.edges[i]  # type: ignore[index]
-            if node is not None and node.written > self.recorded:
+            if node is not None and node.written > self.time:
                 which = "its output" if i == -1 else f"input {i}"
                 raise RuntimeError(
                     f"{self.name}: {which}, of shape {tuple(node.shape)}, was changed after "
@@ -317,20 +319,21 @@ class Output(Op):
     """Output number `index` of an op that has several: it stands between that op and its users."""
 
     def __init__(self, op: Op, index: int) -> None:
-        self.edges = [op]
+        self.edges: Sequence[Op] = [op]
+        self.time = tick()
         self.index = index
         self.count = len(op.shape)
         self.shape = op.shape[index]
 
-    def placed(self, g: Any, held: list[Any] | None) -> list[Any]:
-        """What the op's rule expects: a gradient, or None, for each of its outputs.
+    def deliver(self, g: Any, cotangents: dict[Op | Node, Any]) -> None:
+        """Put `g` where the op's rule expects it: in a list with a place for each output.
 
-        All outputs share the list `held`: were each to bring its own, the backward pass of the
-        slices of T time steps would take T * T steps.
+        All outputs share that list: were each to bring its own, the backward pass of the slices of
+        T time steps would take T * T steps.
         """
-        held = held or [None] * self.count
+        op = self.edges[0]
+        held = cotangents.setdefault(op, [None] * self.count)
         held[self.index] = g if held[self.index] is None else held[self.index] + g
-        return held
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
@@ -373,66 +376,87 @@ def _walk(
     retain_graph: bool,
     create_graph: bool,
 ) -> list[Any]:
-    starts = [root.edge for root in roots]
-    wanted = None if targets is None else {target.edge for target in targets}
-    pending, useful = _count_uses(starts, wanted)
     cotangents: dict[Op | Node, Any] = {}
-    for start, g in zip(starts, gradients, strict=True):
-        _add(cotangents, start, g)
+    for root, g in zip(roots, gradients, strict=True):
+        held = cotangents.get(root.edge)
+        cotangents[root.edge] = g if held is None else held + g
+    wanted = {target.edge for target in targets or ()}
+    nodes, useful = _oldest_first(cotangents, wanted)
     found: dict[Op | Node, Any] = {}
 
     # Why the order matters: in b = a + a; c = b + b, the op that made b is sent 1 twice by c.  Were
-    # its rule run after the first, `a` would get 1 + 1 now, and 2 + 2 when the second arrives.  So
-    # an op is ready only when everything that used its result has spoken.
-    ready = [start for start in cotangents if pending.get(start) == 0]
-    while ready:
-        node = ready.pop()
+    # its rule run after the first, `a` would get 1 + 1 now, and 2 + 2 when the second arrives.
+    # Newest first is always right: whatever used a result was made after it.
+    while nodes:
+        node = nodes.pop()
         g = cotangents.pop(node, None)
-        if node.hooks and g is not None:
+        if g is None:
+            continue  # nothing that was asked about depends on it
+        if node.hooks:
             g = _run_hooks(node, g)
-        if wanted is not None and node in wanted:
+        if wanted and node in wanted:
             found[node] = g
+            if node not in useful:
+                continue
         if isinstance(node, Node):
-            if wanted is None and g is not None:
-                _accumulate(node, g)
+            _accumulate(node, g)
             continue
-        if useful is not None and node not in useful:
+        if type(node) is Output:
+            node.deliver(g, cotangents)
             continue
         edges = node.edges
-        if edges is None:
-            raise RuntimeError(_FREED.format(node.name))
-        if g is None:
-            sent: Sequence[Any] = (None,) * len(edges)
-        elif type(node) is Output:
-            held = cotangents.pop(edges[0], None)  # type: ignore[arg-type]
-            sent = (node.placed(g, held),)
-        else:
-            if useful is not None:
-                node.wanted = tuple([edge in pending for edge in edges])
-            elif node.wanted is not None:  # by an earlier pass that left the graph
-                node.wanted = None
-            if node.saved and node.recorded != Node.clock:
-                node.check_fresh()
-            sent = _recorded_vjp(node, g) if create_graph else node.vjp(g, *node.saved)
-            if type(sent) is not tuple or len(sent) != len(edges):
-                raise RuntimeError(_MISCOUNTED.format(node.name, len(edges), _came(sent)))
-            if observers:
-                for observer in observers:
-                    observer.backward(node, g, sent)
+        assert edges is not None
+        if wanted:
+            node.wanted = tuple([edge in useful or edge in wanted for edge in edges])
+        elif node.wanted is not None:  # from an earlier pass that kept the graph
+            node.wanted = None
+        if node.time < Node.last_write:
+            node.check_fresh()
+        sent = _recorded_vjp(node, g) if create_graph else node.vjp(g, *node.saved)
+        if type(sent) is not tuple or len(sent) != len(edges):
+            raise RuntimeError(_MISCOUNTED.format(node.name, len(edges), _came(sent)))
+        if observers:
+            for observer in observers:
+                observer.backward(node, g, sent)
         if not retain_graph:
             node.free()
-        for edge, gx in zip(edges, sent, strict=True):
-            if edge is None or edge not in pending:
+        for edge, gx in zip(edges, sent):
+            if edge is None or gx is None:
                 continue
-            if gx is not None:
-                if type(gx) is not list and gx.shape != edge.shape:
-                    gx = _fitted(node, gx, edge.shape)
-                held = cotangents.get(edge)
-                cotangents[edge] = gx if held is None else held + gx
-            left = pending[edge] = pending[edge] - 1
-            if not left:
-                ready.append(edge)
-    return [] if targets is None else [found.get(target.edge) for target in targets]
+            if gx.shape != edge.shape:
+                gx = _fitted(node, gx, edge.shape)
+            held = cotangents.get(edge)
+            cotangents[edge] = gx if held is None else held + gx
+    return [found.get(target.edge) for target in targets or ()]
+
+
+def _oldest_first(
+    starts: Iterable[Op | Node], wanted: set[Op | Node]
+) -> tuple[list[Op | Node], set[Op | Node]]:
+    """All that lies behind `starts`, in the order in which it was made, and as a set.
+
+    If there are `wanted` nodes: only those and the ops that lead to them, and a set of the latter.
+    """
+    nodes = list(starts)
+    seen: set[Any] = {None, *nodes}
+    for node in nodes:  # the list grows as we go
+        edges = node.edges
+        if edges is None:
+            if node in wanted:
+                continue
+            raise RuntimeError(_FREED.format(node))
+        for edge in edges:
+            if edge not in seen:
+                seen.add(edge)
+                nodes.append(edge)  # type: ignore[arg-type]
+    nodes.sort(key=_time)
+    if not wanted:
+        return nodes, seen
+    useful: set[Op | Node] = set()
+    for node in nodes:
+        if any(edge in wanted or edge in useful for edge in node.edges or ()):
+            useful.add(node)
+    return [node for node in nodes if node in useful or node in wanted], useful
 
 
 _FREED = (
@@ -447,57 +471,6 @@ _MISCOUNTED = "{0}.vjp must return a tuple with a gradient, or None, for each of
 
 def _came(sent: Any) -> str:
     return f"it has {len(sent)}" if type(sent) is tuple else f"it is a {type(sent).__name__}"
-
-
-def _count_uses(
-    starts: Sequence[Op | Node], wanted: set[Op | Node] | None
-) -> tuple[dict[Op | Node, int], set[Op | Node] | None]:
-    """How often the result of each node will be sent a gradient; and which nodes lead to `wanted`.
-
-    Without `wanted`, every recorded op leads to a leaf that does want a gradient.
-    """
-    pending: dict[Op | Node, int] = dict.fromkeys(starts, 0)
-    users: dict[Op | Node, list[Op | Node]] = {}
-    stack = list(pending)
-    while stack:
-        node = stack.pop()
-        edges = node.edges
-        if edges is None:
-            if wanted is not None and node in wanted:
-                continue
-            assert isinstance(node, Op)
-            raise RuntimeError(_FREED.format(node.name))
-        for edge in edges:
-            if edge is None:
-                continue
-            uses = pending.get(edge)
-            if uses is None:
-                pending[edge] = 1
-                stack.append(edge)
-            else:
-                pending[edge] = uses + 1
-            if wanted is not None:
-                users.setdefault(edge, []).append(node)
-    if wanted is None:
-        return pending, None
-
-    # From the targets up: only what lies between them and the roots will be visited.
-    useful: set[Op | Node] = set()
-    stack = [node for node in wanted if node in pending]
-    reached = set(stack)
-    while stack:
-        for user in users.get(stack.pop(), ()):
-            if user not in useful:
-                useful.add(user)
-                stack.append(user)
-    reached |= useful
-    counts = {node: sum(user in useful for user in users.get(node, ())) for node in reached}
-    return counts, useful
-
-
-def _add(cotangents: dict[Op | Node, Any], edge: Op | Node, g: Any) -> None:
-    held = cotangents.get(edge)
-    cotangents[edge] = g if held is None else held + g
 
 
 def _fitted(op: Op, g: Any, shape: tuple[int, ...]) -> Any:

@@ -120,7 +120,7 @@ class _Segment:
             if old is None or old.edges is None:  # nobody needs it any more
                 continue
             for edge, again in zip(old.edges, new.edges or (), strict=True):
-                if edge is not None and edge.written > old.recorded:
+                if edge is not None and edge.written > old.time:
                     raise RuntimeError(
                         f"a tensor of shape {tuple(edge.shape)} that a checkpointed function used "
                         "was changed before backward() could compute it again (by an optimizer "

@@ -198,7 +198,7 @@ def _local_derivatives(gates: Array, cells: Array, local: Array, local_c: Array)
 
     local (n, 4, H, N) has dc/da_i, dc/da_f, dc/da_g and dm/da_o, local_c (n, H, N) has dm/dc.
     """
-    i, f, g, o = gates.swapaxes(0, 1)
+    i, _, g, o = gates.swapaxes(0, 1)
     to_i, to_f, to_g, to_o = local.swapaxes(0, 1)
     np.multiply(gates, gates, out=local)
     np.subtract(gates[:, :2], local[:, :2], out=local[:, :2])  # sigmoid' = s - s^2

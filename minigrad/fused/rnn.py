@@ -86,7 +86,8 @@ class RNN(Op):
         """Backpropagation through time; `dv` is the gradient of v."""
         gy, gh = g
         states = self.residuals
-        (T, H, N), B = (len(x), *states.shape[1:]), len(h0)
+        T, B = x.shape[:2]
+        H, N = states.shape[1:]
         runs = recurrence.runs_of_steps(T, H * N)
         local = empty(runs[0].stop, H, N, like=x)
         da = empty(H, T, B, like=x)

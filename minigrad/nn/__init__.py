@@ -27,3 +27,10 @@ from minigrad.nn.loss import SmoothL1Loss as SmoothL1Loss
 from minigrad.nn.module import Module as Module
 from minigrad.nn.normalization import LayerNorm as LayerNorm
 from minigrad.nn.parameter import Parameter as Parameter
+from minigrad.nn.recurrent import GRU as GRU
+from minigrad.nn.recurrent import LSTM as LSTM
+from minigrad.nn.recurrent import RNN as RNN
+from minigrad.nn.recurrent import GRUCell as GRUCell
+from minigrad.nn.recurrent import LSTMCell as LSTMCell
+from minigrad.nn.recurrent import RNNBase as RNNBase
+from minigrad.nn.recurrent import RNNCell as RNNCell

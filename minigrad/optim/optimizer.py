@@ -241,6 +241,8 @@ class Optimizer:
         by_number = dict(zip(numbers, params, strict=True))
         state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for i, entries in state_dict["state"].items():
+            if i not in by_number:
+                raise ValueError(f"the state dict has a state for parameter {i}, but no such one")
             state[by_number[i]] = {k: _loaded(v, k, by_number[i], i) for k, v in entries.items()}
         self.state = state
         for group, theirs in zip(self.param_groups, saved, strict=True):
@@ -263,11 +265,11 @@ def _like(array: Array, x: Array) -> Array:
 
 def _loaded(value: Any, name: str, p: Tensor, index: int) -> Any:
     """One entry of a saved state, as the state of `p`."""
-    if value is None or isinstance(value, str | bool):
+    if name == "step":
+        return wrap(np.array(float(value)))
+    if not hasattr(value, "shape"):  # some rule's own number
         return value
     array = value.value if isinstance(value, Tensor) else np.array(value)
-    if name == "step":
-        return wrap(np.array(float(array.item())))
     if array.shape != p.shape:
         raise ValueError(
             f"{name} of parameter {index} has shape {array.shape} in the state dict, the "

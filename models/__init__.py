@@ -1,0 +1,1 @@
+"""Models made of minigrad's modules, one file each."""

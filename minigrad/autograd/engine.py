@@ -618,6 +618,8 @@ def grad(
         given = list(grad_outputs)
     if len(given) != len(roots):
         raise ValueError(f"{len(roots)} outputs, but {len(given)} grad_outputs")
+    if not targets:
+        raise ValueError("grad() needs non-empty inputs")
     for i, target in enumerate(targets):
         if not target.requires_grad:
             raise RuntimeError(f"input {i} of grad() does not require grad")

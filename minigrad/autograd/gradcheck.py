@@ -10,7 +10,7 @@ import numpy as np
 
 from minigrad import device as devices
 from minigrad.autograd import engine
-from minigrad.autograd.engine import Array, Node
+from minigrad.autograd.engine import Array, Identity, Node
 
 
 class GradcheckError(RuntimeError):
@@ -164,7 +164,11 @@ class _Check:
         try:
             for i, x in zip(self.wanted, nodes, strict=True):
                 x.value = _like(_host(x.value) if at is None or i not in at else at[i], x.value)
-            found = _as_tuple(self.fn(*self.inputs))
+            found = [
+                # An input given back as it is would lose its value when that is put back below.
+                Identity()(y) if any(y is x for x in nodes) else y
+                for y in _as_tuple(self.fn(*self.inputs))
+            ]
         finally:
             for x, value in zip(nodes, before, strict=True):
                 x.value = value
@@ -388,8 +392,8 @@ class _Check:
             twin = numeric[m][k]
             if m != n and twin.shape == a.shape and close(a, twin).all():
                 return f"exchanged: this is the gradient of input {other}"
-        ratio = float(np.vdot(d, a) / np.vdot(d, d))
-        if close(a, ratio * d).all():
+        ratio = float(np.vdot(d, a) / max(np.vdot(d, d), 1e-300))
+        if ratio and close(a, ratio * d).all():
             factor = f"{ratio:.6g}" if abs(ratio) >= 1 else f"1/{1 / ratio:.6g}"
             return (
                 f"a constant factor: the gradient is {factor} times what it should be (a factor "

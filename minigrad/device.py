@@ -45,14 +45,14 @@ _CPU = device("cpu")
 
 def device_of(array: Array) -> device:
     """The device that holds `array`."""
-    if isinstance(array, np.ndarray):
+    if isinstance(array, np.ndarray | np.generic):
         return _CPU
     return device("cuda", array.device.id)
 
 
 def array_module(array: Array) -> ModuleType:
     """numpy or cupy: where the functions for `array` are that take no array (zeros, arange)."""
-    return np if isinstance(array, np.ndarray) else cupy()
+    return np if isinstance(array, np.ndarray | np.generic) else cupy()
 
 
 def cupy() -> Any:

@@ -50,7 +50,10 @@ class Sub(Op):
     broadcasts = True
 
     def forward(self, a: Array, b: Array) -> Array:
-        return a - b
+        try:
+            return a - b
+        except TypeError as error:  # as in PyTorch, a RuntimeError
+            raise ValueError("booleans cannot be subtracted: use ^ or logical_xor") from error
 
     def vjp(self, g: Any) -> tuple[Any, Any]:
         return g, -g if self.wants(1) else None
@@ -111,18 +114,21 @@ class DivNumber(Op):
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     """input / other, elementwise: always floating; rounded with `rounding_mode` floor or trunc.
 
-    Raises ValueError for another `rounding_mode`.
+    Raises RuntimeError for another `rounding_mode`.
     """
     if rounding_mode == "floor":
         return floor_divide(input, other)
-    a, b = operands(input, other)
     if rounding_mode == "trunc":
-        return _truncated_quotient(a, b)
+        return _truncated_quotient(*operands(input, other))
     if rounding_mode is not None:
-        raise ValueError(f"rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}")
-    if is_number(b) and isinstance(a, Node):
-        return DivNumber(b)(floating(a))
-    return Div()(a if is_number(a) else floating(a), floating(b))
+        raise RuntimeError(f"rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}")
+    if is_number(other):
+        a, b = operands(floating(input), other)
+        return DivNumber(b)(a)
+    if is_number(input):
+        return Div()(*operands(input, floating(other)))
+    a, b = operands(input, other)
+    return Div()(floating(a), floating(b))
 
 
 class Neg(Op):

@@ -197,7 +197,7 @@ class MaxAlong(Op):
         return y if self.keepdims else y.squeeze(self.axis)
 
     def vjp(self, g: Any) -> tuple[Any]:
-        n, trailing = self.before[self.axis], (1,) * (-self.axis % len(self.before) - 1)
+        n, trailing = self.before[self.axis], (1,) * (len(self.before) - self.axis - 1)
         places = array_module(self.chosen).arange(n).reshape(n, *trailing)
         return (Spread(self.before, self.axis)(g) * (places == self.chosen),)
 
@@ -213,7 +213,7 @@ def _extreme(op: type[MaxAlong], input: Any, dim: int, keepdim: bool) -> Extreme
     if not input.shape:
         normal_dim(dim, 0)
         return Extreme(Identity()(input), wrap(np.zeros_like(input.value, np.int64)))
-    along = op(dim, keepdim)
+    along = op(normal_dim(dim, len(input.shape)), keepdim)
     values = along(input)
     return Extreme(values, wrap(along.indices))
 

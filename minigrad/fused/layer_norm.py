@@ -44,7 +44,7 @@ class LayerNormalization(Op):
         gx *= r  # from (3)
         return gx, gw, gb
 
-    def twin(self, x: Any, w: Any, b: Any) -> Any:  # type: ignore[override]
+    def twin(self, x: Any, w: Any, b: Any) -> Any:
         """The same from primitive ops."""
         z = x - x.mean(self.axes, keepdim=True)
         y = z / ((z * z).mean(self.axes, keepdim=True) + self.eps).sqrt()

@@ -51,7 +51,7 @@ class SoftmaxCrossEntropy(Op):
         gx[rows, t] -= g  # from (2)
         return gx, None, None
 
-    def twin(self, x: Any, t: Any, a: Any) -> Any:  # type: ignore[override]
+    def twin(self, x: Any, t: Any, a: Any) -> Any:
         """The same from primitive ops."""
         loss = x.logsumexp(1) - x.gather(1, t.unsqueeze(1)).squeeze(1)
         if a is not None:

@@ -53,7 +53,8 @@ class Embedding(Module):
         """With the given rows, which are not learnt unless `freeze` is False."""
         if embeddings.ndim != 2:
             raise AssertionError("Embeddings parameter is expected to be 2-dimensional")
-        made = cls(*embeddings.shape, padding_idx)
+        rows, columns = embeddings.shape
+        made = cls(rows, columns, padding_idx)
         made.weight = Parameter(wrap(embeddings.value), requires_grad=not freeze)
         return made
 

@@ -18,7 +18,7 @@ from minigrad.fused.softmax_cross_entropy import SoftmaxCrossEntropy
 from minigrad.ops import elementwise, reductions
 from minigrad.ops.arithmetic import Clamp, Log
 from minigrad.ops.elementwise import Log1p, sigmoid, softplus, tanh
-from minigrad.ops.indexing import GetItem, SetItem, one_hot
+from minigrad.ops.indexing import GetItem, SetItem, one_hot, setitem
 
 __all__ = [
     "binary_cross_entropy",
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-# --- layers -------------------------------------------------------------------------------------
+# --- layers ---------------------------------------------------------------------------------------
 
 
 class Affine(Op):
@@ -94,19 +94,6 @@ def _value(x: Any) -> Any:
     return x.value if isinstance(x, Node) else x
 
 
-class FreezeRow(Op):
-    """y = x, with no gradient for one row."""
-
-    def __init__(self, row: int) -> None:
-        self.row = row
-
-    def forward(self, x: Array) -> Array:
-        return x
-
-    def vjp(self, g: Any) -> tuple[Any]:
-        return (SetItem(self.row)(g, 0),)
-
-
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     """The rows of `weight` that `input` names: input (*) integers, weight (V, D), y (*, D).
 
@@ -128,7 +115,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     if padding_idx is not None:
         if not -rows <= padding_idx < rows:
             raise ValueError(f"padding_idx {padding_idx} must be within the {rows} embeddings")
-        weight = FreezeRow(padding_idx % rows)(weight)
+        weight = setitem(weight, padding_idx, weight.detach()[padding_idx])
     return GetItem(index.astype(np.int64, copy=False))(weight)
 
 
@@ -145,7 +132,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     bits = random.default_generator.numpy.bit_generator.random_raw(-(-x.size // 4))
     chances = bits.view(np.uint16)[: x.size].reshape(x.shape)  # 16 bits for each element
     scale = x.dtype.type(1 / (1 - p) if p < 1 else 0)
-    mask = (chances >= round(p * 2**16)) * scale
+    mask = np.asarray((chances >= round(p * 2**16)) * scale)
     return _maybe_in_place(input, input * wrap(to_device(mask, device_of(x))), inplace)
 
 
@@ -198,7 +185,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     return SetItem(tuple(place))(wrap(room), GetItem(tuple(keep))(input))
 
 
-# --- activations --------------------------------------------------------------------------------
+# --- activations ----------------------------------------------------------------------------------
 
 
 def relu(input: Any, inplace: bool = False) -> Any:
@@ -248,8 +235,8 @@ def _difference(input: Any, target: Any, reduction: str) -> Any:
     _check_reduction(reduction)
     if tuple(input.shape) != tuple(target.shape):
         warnings.warn(
-            f"Using a target size ({tuple(target.shape)}) that is different to the input size "
-            f"({tuple(input.shape)}). This will likely lead to incorrect results due to "
+            f"Using a target size {tuple(target.shape)} that is different to the input size "
+            f"{tuple(input.shape)}. This will likely lead to incorrect results due to "
             "broadcasting. Please ensure they have the same size.",
             UserWarning,
             stacklevel=3,
@@ -387,7 +374,7 @@ def cross_entropy(
     _check_reduction(reduction)
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    class_dim = 0 if input.ndim == 1 else 1
+    class_dim = _class_dim(input)
     C = input.shape[class_dim]
     w = _class_weights(weight, input, C)
     if target.dtype.kind == "f" and tuple(target.shape) == tuple(input.shape):
@@ -430,8 +417,7 @@ def nll_loss(
 ) -> Any:
     """-x[t] for log probabilities x and classes t: `cross_entropy` after `log_softmax`."""
     _check_reduction(reduction)
-    C = input.shape[0 if input.ndim == 1 else 1]
-    w = _class_weights(weight, input, C)
+    w = _class_weights(weight, input, input.shape[_class_dim(input)])
     x, t, a, shape = _rows_of_scores(input, target, w, ignore_index)
     loss = -GetItem((array_module(t).arange(len(t)), t))(x)  # (N,)
     if a is not None:
@@ -439,6 +425,12 @@ def nll_loss(
     if reduction == "mean":
         return loss.sum() / (len(t) if a is None else wrap(a.sum()))
     return loss.sum() if reduction == "sum" else loss.reshape(shape)
+
+
+def _class_dim(input: Any) -> int:
+    if not input.ndim:
+        raise RuntimeError("the scores need a dimension of classes, and these have none")
+    return 0 if input.ndim == 1 else 1
 
 
 def _class_weights(weight: Any, input: Any, C: int) -> Array | None:
@@ -497,8 +489,6 @@ def _rows_of_scores(
 def _check_classes(input: Any, target: Any) -> None:
     """Raise what PyTorch raises if the targets cannot be classes of these scores."""
     scores, shape = tuple(input.shape), tuple(target.shape)
-    if not scores:
-        raise RuntimeError("the scores need a dimension of classes, and these have none")
     if target.dtype.kind not in "iu":
         raise RuntimeError(
             f"expected the target to be of integers (classes), got {target.dtype} of shape "

@@ -109,10 +109,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         if isinstance(slope, bool) or not isinstance(slope, int | float):
             raise ValueError(f"negative_slope {slope} not a valid number")
         return math.sqrt(2 / (1 + slope**2))
-    gains = {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
-    plain = ("linear", "sigmoid", "conv1d", "conv2d", "conv3d")
-    plain += ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-    gains.update(dict.fromkeys(plain, 1))
+    gains = {"linear": 1, "sigmoid": 1, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
+    for dims in (1, 2, 3):
+        gains[f"conv{dims}d"] = gains[f"conv_transpose{dims}d"] = 1
     if nonlinearity not in gains:
         raise ValueError(f"Unsupported nonlinearity {nonlinearity}; expected one of {[*gains]}")
     return gains[nonlinearity]

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.device import device as Device
 from minigrad.autograd.engine import Node, wrap
+from minigrad.device import device as Device
 from minigrad.device import to_device
 from minigrad.dtypes import get_default_dtype
 from minigrad.tensor import Tensor, tensor

@@ -9,6 +9,7 @@ would make the host wait (`.item()`, `bool(x)`, a boolean mask, a copy to the ho
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from types import SimpleNamespace
 from typing import Any
@@ -338,8 +339,8 @@ def check_against(cupy: Any) -> list[str]:
 
 def install(monkeypatch: Any) -> None:
     """Let `device="cuda"` mean this stand-in until the test ends."""
-    import minigrad.device
     from minigrad.autograd import engine
 
-    monkeypatch.setattr(minigrad.device, "cupy", lambda: module)
+    devices = importlib.import_module("minigrad.device")  # mg.device is the class
+    monkeypatch.setattr(devices, "cupy", lambda: module)
     monkeypatch.setattr(engine, "_ARRAYS", (*engine._ARRAYS, ndarray))

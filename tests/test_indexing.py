@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import op_cases_structure
 import pytest
+import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -371,3 +373,27 @@ def test_as_pytorch(call: Any) -> None:
     g = np.random.default_rng(1).standard_normal(y.shape)
     (ga,), (gb,) = mg.grad(y, [a], wrap(g)), torch.autograd.grad(z, b, torch.tensor(g))
     np.testing.assert_allclose(ga.value, gb.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=c.name) for c in op_cases_structure.CASES])
+def test_structural_ops_on_a_strict_device(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same values and gradients as on the CPU; only a mask makes the host wait."""
+    strict_cupy.install(monkeypatch)
+    arrays = [np.asarray(x) for x in case.inputs(np.random.default_rng(0))]
+
+    def results(move: Any) -> list[Any]:
+        inputs = [wrap(move(x), None, x.dtype.kind == "f") for x in arrays]
+        ys = case.function(*inputs)
+        ys = list(ys) if isinstance(ys, tuple) else [ys]
+        rng = np.random.default_rng(1)
+        given = [wrap(move(rng.standard_normal(y.shape))) for y in ys]
+        live = [x for x in inputs if x.requires_grad]
+        return [*ys, *mg.autograd.grad(ys, live, given, create_graph=True)]
+
+    expected = results(lambda x: x)
+    before = strict_cupy.syncs
+    found = results(strict_cupy.asarray)
+    assert strict_cupy.syncs == before or "mask" in case.name
+    for y, z in zip(found, expected, strict=True):
+        assert y.device.type == "cuda"
+        np.testing.assert_allclose(strict_cupy.asnumpy(y.value), z.value, atol=1e-12)

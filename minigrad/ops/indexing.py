@@ -182,8 +182,8 @@ class SetItem(Op):
 
     def forward(self, x: Array, v: Array) -> Array:
         y = x.copy()
-        self.v_shape = getattr(v, "shape", None)
-        if self.v_shape is not None and _has_positions(self.index):
+        self.v_shape: tuple[int, ...] = getattr(v, "shape", ())
+        if hasattr(v, "shape") and _has_positions(self.index):
             v, self.residuals = self._last_values(x, v)
         y[self.index] = v
         return y

@@ -114,6 +114,20 @@ OTHERS: list[tuple[str, Any, Any, Any, Inputs]] = [
     ("div", ar.Div, mg.div, np.divide, positive_pair),
     ("div reflected", ar.Div, lambda a: 1 / a, np.reciprocal, positive),
     ("div number", ar.DivNumber, lambda a: a / 3, lambda a: a / 3, anywhere),
+    (
+        "floor divide",
+        ar.FloorDivide,
+        lambda a, b: (a + 0.1) // (b + 9),
+        lambda a, b: (a + 0.1) // (b + 9),
+        lambda rng: [np.array([-20.0, 5.0]), np.array([[1.0], [2.0]])],
+    ),
+    (
+        "truncated quotient",
+        ar.TruncDivide,
+        lambda a, b: mg.div(a, b, rounding_mode="trunc"),
+        lambda a, b: np.trunc(a / b),
+        lambda rng: [np.array([-20.0, 5.0]), np.array([[11.0], [2.3]])],
+    ),
     ("remainder", ar.Remainder, lambda a: a % 0.9, lambda a: a % 0.9, positive),
     (
         "remainder of two",

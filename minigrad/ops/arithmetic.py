@@ -119,7 +119,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode == "trunc":
-        return _truncated_quotient(*operands(input, other))
+        return TruncDivide()(*operands(input, other))
     if rounding_mode is not None:
         raise RuntimeError(f"rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}")
     if is_number(other):
@@ -146,13 +146,48 @@ def neg(input: Any) -> Any:
     return Neg()(input)
 
 
+def _no_division_by_zero(function: Function, a: Array, b: Array) -> Array:
+    """`function` of the two; of integers by 0 an error, where NumPy would give 0."""
+    if np.result_type(a, b).kind == "f":
+        return function(a, b)
+    try:
+        with np.errstate(divide="raise"):
+            return function(a, b)
+    except FloatingPointError as error:
+        raise ValueError("division of an integer by 0") from error
+
+
+class FloorDivide(Op):
+    """y = a / b rounded down: a step, with no slope."""
+
+    broadcasts = True
+
+    def forward(self, a: Array, b: Array) -> Array:
+        return _no_division_by_zero(np.floor_divide, a, b)
+
+    def vjp(self, g: Any) -> tuple[Any, Any]:
+        return no_slope(g), no_slope(g)
+
+
+def floor_divide(input: Any, other: Any) -> Any:
+    """input / other rounded down, elementwise: Python's //."""
+    return FloorDivide()(*operands(input, other))
+
+
+class TruncDivide(FloorDivide):
+    """y = a / b rounded towards 0."""
+
+    def forward(self, a: Array, b: Array) -> Array:
+        return np.trunc(np.true_divide(a, b)).astype(np.result_type(a, b))
+
+
 class Remainder(Op):
     """y = a - b floor(a / b),  with the sign of b."""
 
     broadcasts = True
 
     def forward(self, a: Array, b: Array) -> Array:
-        return np.remainder(a, b)
+        return _no_division_by_zero(np.remainder, a, b)
 
     def vjp(self, g: Any, a: Any, b: Any) -> tuple[Any, Any]:
         return g, -(g * (a // b)) if self.wants(1) else None
@@ -396,20 +431,6 @@ def bitwise_xor(input: Any, other: Any) -> Any:
 def bitwise_not(input: Any) -> Any:
     """~input, elementwise, of integers or booleans."""
     return unrecorded(np.invert, input)
-
-
-def floor_divide(input: Any, other: Any) -> Any:
-    """input / other rounded down, elementwise: Python's //."""
-    return unrecorded(np.floor_divide, *operands(input, other))
-
-
-def _truncated_quotient(a: Any, b: Any) -> Any:
-    def quotient(a: Array, b: Array) -> Array:
-        y = np.trunc(np.true_divide(a, b))
-        dtypes = [x.dtype for x in (a, b) if not is_number(x)]
-        return y.astype(dtypes[0])
-
-    return unrecorded(quotient, a, b)
 
 
 def isclose(

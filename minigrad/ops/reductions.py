@@ -15,7 +15,7 @@ from minigrad.device import array_module
 from minigrad.dtypes import cast, floating
 from minigrad.ops.arithmetic import clamp, maximum, minimum, unrecorded
 from minigrad.ops.elementwise import Exp, Sign
-from minigrad.ops.shape import normal_dim, stack
+from minigrad.ops.shape import normal_dim, normal_dims, stack
 
 Axis = int | tuple[int, ...] | None
 
@@ -24,11 +24,14 @@ def _axis(input: Any, dim: Any, axis: Any = None) -> Axis:
     """The axes meant by `dim` (or `axis`), as NumPy takes them."""
     if dim is None:
         dim = axis
-    if dim is None or type(dim) is int:
-        return () if dim in (0, -1) and not input.shape else dim
+    if dim is None:
+        return None
+    ndim = len(input.shape)
     if isinstance(dim, list | tuple):
-        return tuple(dim) or None  # PyTorch: dim=() means all
-    return int(dim)
+        axes = normal_dims(dim, ndim) or None  # PyTorch: dim=() means all
+        return axes if ndim else ()
+    one = normal_dim(dim, ndim)
+    return one if ndim else ()
 
 
 def _kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
@@ -41,7 +44,9 @@ def _kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
 
 def _count(shape: tuple[int, ...], axis: Axis) -> int:
     """How many elements are reduced to each one."""
-    return math.prod([n for n, one in zip(shape, _kept(shape, axis)) if one != n])
+    if axis is None:
+        return math.prod(shape)
+    return shape[axis] if isinstance(axis, int) else math.prod([shape[i] for i in axis])
 
 
 class Sum(Op):
@@ -133,6 +138,12 @@ def mean(
 # --- extremes ------------------------------------------------------------------------------------
 
 
+def _refuse_nothing(name: str, input: Any, axis: Axis) -> None:
+    """Nothing has no largest element."""
+    if not _count(tuple(input.shape), axis):
+        raise IndexError(f"{name} of nothing: shape {tuple(input.shape)}, dim {axis}")
+
+
 class Extreme(NamedTuple):
     """What max(x, dim) and its like return."""
 
@@ -168,14 +179,18 @@ def amax(
     input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
 ) -> Any:
     """The largest; ties share the gradient."""
-    return Amax(_axis(input, dim, axis), keepdim or keepdims)(input)
+    where = _axis(input, dim, axis)
+    _refuse_nothing("amax", input, where)
+    return Amax(where, keepdim or keepdims)(input)
 
 
 def amin(
     input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
 ) -> Any:
     """The smallest; ties share the gradient."""
-    return Amin(_axis(input, dim, axis), keepdim or keepdims)(input)
+    where = _axis(input, dim, axis)
+    _refuse_nothing("amin", input, where)
+    return Amin(where, keepdim or keepdims)(input)
 
 
 class MaxAlong(Op):
@@ -214,6 +229,7 @@ def _extreme(op: type[MaxAlong], input: Any, dim: int, keepdim: bool) -> Extreme
         normal_dim(dim, 0)
         return Extreme(Identity()(input), wrap(np.zeros_like(input.value, np.int64)))
     along = op(normal_dim(dim, len(input.shape)), keepdim)
+    _refuse_nothing(op.__name__, input, along.axis)
     values = along(input)
     return Extreme(values, wrap(along.indices))
 
@@ -266,8 +282,7 @@ def _arg(function: Any, input: Any, dim: int | None, keepdim: bool) -> Any:
         normal_dim(dim, ndim)
     if not ndim:
         dim = None
-    if not math.prod(input.shape) and (dim is None or not input.shape[dim]):
-        raise IndexError(f"{function.__name__} of nothing: the shape is {tuple(input.shape)}")
+    _refuse_nothing(function.__name__, input, dim)
     return unrecorded(lambda x: function(x, dim, keepdims=keepdim), input)
 
 

@@ -18,8 +18,8 @@ from minigrad.autograd.engine import Node, Op, wrap
 TABLES = sorted(path.stem for path in Path(__file__).parent.glob("op_cases_*.py"))
 CASES: list[OpCase] = [case for table in TABLES for case in importlib.import_module(table).CASES]
 
-# Not ops of their own: the engine's joints, and the base of user-written functions.
-INTERNAL = {"Output"}
+# The joint behind an op with several outputs, and a mark that refuses to be differentiated.
+INTERNAL = {"Output", "OnceOnly"}
 
 draws = pytest.mark.parametrize(
     ("case", "seed"),

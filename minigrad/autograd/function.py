@@ -228,6 +228,10 @@ def _recalled(source: Any, saved: tuple[Any, ...]) -> Any:
     return value if isinstance(value, Node) else wrap(value)
 
 
+def _detached(x: Any) -> Any:
+    return wrap(x.value) if isinstance(x, Node) else x
+
+
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     """For a `backward` that is not made of tensor operations: differentiating it is an error.
 
@@ -236,11 +240,12 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(backward)
     def guarded(ctx: Any, *g: Any) -> Any:
-        with no_grad():
-            found = backward(ctx, *g)
         if not grad_mode.enabled:
-            return found
-        history = [x for x in (*g, *ctx.saved_tensors) if isinstance(x, Node) and x.requires_grad]
+            return backward(ctx, *g)
+        history = [x for x in (*g, *ctx.saved_tensors) if isinstance(x, Node) and x.live]
+        ctx.saved_tensors = tuple(map(_detached, ctx.saved_tensors))
+        with no_grad():
+            found = backward(ctx, *map(_detached, g))
         gradients = found if isinstance(found, tuple) else (found,)
         return tuple([gx if gx is None else OnceOnly()(gx, *history) for gx in gradients])
 

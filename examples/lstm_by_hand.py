@@ -91,8 +91,8 @@ def run() -> None:
     scaler = Scaler(series, -1, 1)
     passengers, truth = series[11], series[12]
     h, c = np.array([0.1, -0.2, 0.3]), np.array([0.4, 0.0, -0.5])
-    W = {gate: random.uniform(-0.6, 0.6, (units, units + 1)).round(1) for gate in GATES}
-    b = {gate: random.uniform(-0.2, 0.2, units).round(1) for gate in GATES}
+    W = {gate: random.uniform(-0.6, 0.6, (units, units + 1)).round(1) + 0.0 for gate in GATES}
+    b = {gate: random.uniform(-0.2, 0.2, units).round(1) + 0.0 for gate in GATES}
     V, d = random.uniform(-0.6, 0.6, (1, units)).round(1), np.array([-0.9])
 
     print(f"One LSTM step: {passengers:g} thousand passengers in December 1949; and in January?\n")

@@ -23,6 +23,7 @@ import minigrad as mg
 from examples import cli
 from minigrad import nn, optim
 from minigrad.autograd.engine import Array
+from minigrad.checkpoint import load
 from minigrad.data.ngram import best_ngram
 from minigrad.data.text import Streams, Vocabulary, Windows, split
 from minigrad.training import Diverged, Trainer
@@ -276,7 +277,7 @@ def load_run(path: Path, device: mg.device) -> dict[str, Any]:
     """The checkpoint of a run. Raises ValueError if there is none."""
     if not path.exists():
         raise ValueError(f"no checkpoint at {path}: train first, or say where with --checkpoint")
-    saved = mg.load(path, map_location=str(device))
+    saved = load(path, map_location=str(device))
     if not isinstance(saved, dict) or "characters" not in saved.get("config", {}):
         raise ValueError(f"{path} is a checkpoint, but not of this program")
     return saved

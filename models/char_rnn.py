@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import minigrad as mg
-from minigrad import nn
+from minigrad import nn, optim
 from minigrad.autograd.engine import Array
 from minigrad.nn import functional as F
 
@@ -57,7 +57,7 @@ class Training:
         self.trained = [p for p in model.parameters() if p.requires_grad]
         # The recipe divides by sqrt(sum + 1e-8); sqrt(sum) + 1e-4 is the same where it matters,
         # at 0, and hardly differs elsewhere.
-        self.optimizer = mg.optim.Adagrad(self.trained, lr=config.lr, eps=1e-4)
+        self.optimizer = optim.Adagrad(self.trained, lr=config.lr, eps=1e-4)
         self.position = 0
         self.h: mg.Tensor | None = None  # carried from chunk to chunk, without its graph
         self.smooth_loss = config.length * math.log(config.symbols)

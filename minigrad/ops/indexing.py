@@ -37,10 +37,8 @@ def _plain(index: Any, x: Any) -> Index:
 
 
 def _plain_part(part: Any, x: Any) -> Any:
-    if part is None or part is Ellipsis or isinstance(part, int | np.integer | np.bool):
+    if part is None or part is Ellipsis or isinstance(part, slice | int | np.integer | np.bool):
         return part
-    if isinstance(part, slice):
-        return slice(*[_plain_bound(b) for b in (part.start, part.stop, part.step)])
     if isinstance(part, Node):
         value = part.value
     elif isinstance(part, list | tuple | range):
@@ -63,10 +61,6 @@ def _plain_part(part: Any, x: Any) -> Any:
     return value if isinstance(value, type(like)) else array_module(like).asarray(value)
 
 
-def _plain_bound(bound: Any) -> Any:
-    return bound.value.item() if isinstance(bound, Node) else bound
-
-
 def _has_positions(index: Index) -> bool:
     """Whether integer arrays are in the index: then it may name an element more than once."""
     return any(
@@ -83,7 +77,10 @@ class GetItem(Op):
 
     def forward(self, x: Array) -> Array:
         self.before = x.shape
-        return x[self.index]
+        index = self.index
+        if type(index) is type(x) and index.dtype.kind == "i":
+            return x.take(index, 0)  # an embedding: twice as fast as x[index]
+        return x[index]
 
     def vjp(self, g: Any) -> tuple[Any]:
         return (AddAt(self.index, self.before)(g),)
@@ -92,7 +89,8 @@ class GetItem(Op):
 def getitem(input: Any, index: Any) -> Any:
     """`input[index]`, with NumPy's rules for the shape of the result.
 
-    Raises IndexError for a position out of range and for indices that are not integers or bools.
+    Raises IndexError for a position out of range (not for those in an array on a GPU: looking
+    would make it wait) and for indices that are not integers or bools.
     """
     return GetItem(_plain(index, input))(input)
 
@@ -151,7 +149,7 @@ def add_rows(x: Array, where: Array, rows: int) -> Array:
     where = where[order]
     starts = np.flatnonzero(np.concatenate(([True], where[1:] != where[:-1])))
     y = np.zeros((rows, x.shape[1]), x.dtype)
-    y[where[starts]] = np.add.reduceat(x[order], starts, axis=0)
+    y[where[starts]] = np.add.reduceat(x.take(order, 0), starts, axis=0)
     return y
 
 

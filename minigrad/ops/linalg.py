@@ -31,6 +31,9 @@ class MatMul(Op):
 
     def vjp(self, g: Any, a: Any, b: Any) -> tuple[Any, Any]:
         shape_a, shape_b = self.shapes
+        if len(shape_a) == len(shape_b) == 2:
+            ga = None if b is None else g @ b.swapaxes(0, 1)
+            return ga, None if a is None else a.swapaxes(0, 1) @ g
         matrix_a = shape_a if len(shape_a) > 1 else (1, *shape_a)  # (..., M, K)
         matrix_b = shape_b if len(shape_b) > 1 else (*shape_b, 1)  # (..., K, N)
         (m, k), n = matrix_a[-2:], matrix_b[-1]
@@ -56,9 +59,10 @@ def matmul(input: Any, other: Any) -> Any:
 
     Raises RuntimeError where shapes do not fit or dtypes differ.
     """
-    for x in (input, other):
-        if not hasattr(x, "dtype"):
-            raise TypeError(f"matmul: expected tensors, got {type(x).__name__}")
+    if not (hasattr(input, "dtype") and hasattr(other, "dtype")):
+        raise TypeError(
+            f"matmul: expected tensors, got {type(input).__name__} and {type(other).__name__}"
+        )
     if input.dtype != other.dtype:
         raise RuntimeError(
             f"matmul: expected both to have the same dtype, got {input.dtype} and {other.dtype}; "

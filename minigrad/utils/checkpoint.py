@@ -96,7 +96,8 @@ class _Segment:
         self.ops = [weakref.ref(op) for op in ops]
         self.signature = [(op.name, op.shape) for op in ops]
         for op in ops:
-            if op.saved or op.residuals is not None:
+            large = any(hasattr(value, "shape") or type(value) is tuple for value in op.saved)
+            if large or op.residuals is not None:
                 op.saved = _Forgotten(self, weakref.ref(op), len(op.saved))
                 op.residuals = None
         return result

@@ -332,7 +332,9 @@ class Output(Op):
         T time steps would take T * T steps.
         """
         op = self.edges[0]
-        held = cotangents.setdefault(op, [None] * self.count)
+        held = cotangents.get(op)
+        if held is None:  # not setdefault: it would make the list each time
+            held = cotangents[op] = [None] * self.count
         held[self.index] = g if held[self.index] is None else held[self.index] + g
 
 

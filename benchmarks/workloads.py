@@ -102,7 +102,7 @@ class Training:
         self.learn(self.forward())
 
     def check(self) -> list[float]:
-        """Three losses: forward, backward and update all count. Without dropout: it would differ."""
+        """Three losses: forward, backward and update all count. Dropout is off: it would differ."""
         self.model.eval()
         losses = []
         for _ in range(3):
@@ -154,7 +154,7 @@ class Generation:
         with self.torch.no_grad():
             for c in range(10):
                 logits, state = self.model(self.torch.tensor([[c]]), state)
-        return logits[0, 0, :3].tolist()  # type: ignore[no-any-return]
+        return logits[0, 0, :3].tolist()
 
 
 class Chain:

@@ -889,7 +889,9 @@ def _numbers(value: Array) -> str:
             if n > 2 * edge:
                 shown = np.take(shown, [*range(edge), *range(n - edge, n)], axis)
     if value.dtype.kind != "f":
-        return np.array2string(value, separator=", ", prefix="tensor(", threshold=1000)
+        return np.array2string(
+            value, separator=", ", prefix="tensor(", threshold=1000, max_line_width=81
+        )
     write = _float_format(shown.astype(np.float64))
     width = max(len(write(v)) for v in shown.ravel().tolist()) if value.ndim else 0
     return np.array2string(
@@ -897,7 +899,7 @@ def _numbers(value: Array) -> str:
         separator=", ",
         prefix="tensor(",
         threshold=1000,
-        max_line_width=80,
+        max_line_width=81,
         formatter={"float_kind": lambda v: write(float(v)).rjust(width)},
     )
 

@@ -180,7 +180,8 @@ def amax(
 ) -> Any:
     """The largest; ties share the gradient."""
     where = _axis(input, dim, axis)
-    _refuse_nothing("amax", input, where)
+    if where is not None:
+        _refuse_nothing("amax", input, where)
     return Amax(where, keepdim or keepdims)(input)
 
 
@@ -189,7 +190,8 @@ def amin(
 ) -> Any:
     """The smallest; ties share the gradient."""
     where = _axis(input, dim, axis)
-    _refuse_nothing("amin", input, where)
+    if where is not None:
+        _refuse_nothing("amin", input, where)
     return Amin(where, keepdim or keepdims)(input)
 
 

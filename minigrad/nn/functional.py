@@ -478,12 +478,12 @@ def _rows_of_scores(
         if ignores:
             a = np.where(ignored, like.dtype.type(0), a)
         return x, t, a, shape
-    xp = array_module(t)  # no look at the values, for which the host would have to wait
+    # On a GPU no look at the values, for which the host would have to wait.
     ignored, outside = t == ignore_index, (t < 0) | (t >= C)
-    t = xp.where(outside, 0, t)
-    a = xp.ones(t.shape, like.dtype) if w is None else w[t]
-    a = xp.where(ignored, 0, xp.where(outside, np.nan, a)).astype(like.dtype)
-    return x, xp.where(ignored, 0, t), a, shape
+    t = np.where(outside, 0, t)
+    a = array_module(t).ones(t.shape, like.dtype) if w is None else w[t]
+    a = np.where(ignored, 0, np.where(outside, np.nan, a)).astype(like.dtype)
+    return x, np.where(ignored, 0, t), a, shape
 
 
 def _check_classes(input: Any, target: Any) -> None:

@@ -413,9 +413,9 @@ class Tensor(Node):
                     f"{self.value.dtype} cannot hold: convert it first"
                 )
             new = cast(new, self.value.dtype)
-        retained = new.live and self.retains_grad
         self.value = new.value
         if new.live:
+            retained = self.op is not None and (self.op.hooks or {}).pop(_RETAIN, None)
             self.op = new.op
             self.live = True
             if retained:

@@ -1,0 +1,114 @@
+"""Creation: what data becomes, and what is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype"),
+    [
+        (1.5, mg.float32),
+        (1, mg.int64),
+        (True, mg.bool_),
+        ([1, 2.5], mg.float32),
+        ([], mg.float32),
+        ([[1], [2]], mg.int64),
+        (np.float64(1), mg.float64),
+        ([np.float64(1)], mg.float64),
+        (np.ones(2), mg.float64),
+        (np.ones(2, np.int8), mg.int8),
+        (range(3), mg.int64),
+    ],
+)
+def test_dtypes_of_data(data: Any, dtype: Any) -> None:
+    assert mg.tensor(data).dtype == dtype
+    assert mg.tensor(data, dtype=mg.float16).dtype == mg.float16
+
+
+def test_data_is_copied() -> None:
+    array = np.zeros(2)
+    made = [mg.tensor(array), mg.from_numpy(array), mg.as_tensor(array)]
+    array[0] = 1
+    assert all(x.tolist() == [0, 0] for x in made)
+    assert mg.tensor([mg.tensor(1.0), mg.tensor(2.0)]).tolist() == [1, 2]
+    x = mg.ones(2, requires_grad=True)
+    assert mg.as_tensor(x) is x and not mg.tensor(x).requires_grad
+
+
+def test_bad_data() -> None:
+    with pytest.raises(ValueError, match="length"):
+        mg.tensor([[1], [2, 3]])
+    for wrong in ("a", [None], 1j):
+        with pytest.raises(TypeError):
+            mg.tensor(wrong)
+    with pytest.raises(RuntimeError):
+        mg.zeros(-1)
+    with pytest.raises(TypeError):
+        mg.from_numpy([1])
+
+
+def test_filled() -> None:
+    assert mg.zeros(2, 3).shape == mg.ones((2, 3)).shape == mg.empty([2, 3]).shape == (2, 3)
+    assert mg.full((2,), 7).dtype == mg.int64 and mg.full((2,), 7.0).dtype == mg.float32
+    assert mg.full_like(mg.ones(2), 3).tolist() == [3, 3]
+    assert mg.zeros_like(mg.ones(2, dtype=mg.int8)).dtype == mg.int8
+    assert mg.eye(2, 3).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert mg.linspace(0, 1, 3).tolist() == [0, 0.5, 1]
+    assert mg.Tensor(2, 3).shape == (2, 3) and mg.LongTensor([1, 2]).dtype == mg.int64
+
+
+@pytest.mark.parametrize("bounds", [(5,), (1, 5), (0, 1, 0.25), (5, 0, -2), (0, 0), (0.5, 3)])
+def test_arange(bounds: Any) -> None:
+    np.testing.assert_allclose(mg.arange(*bounds).value, np.arange(*bounds))
+    is_float = any(isinstance(b, float) for b in bounds)
+    assert mg.arange(*bounds).dtype == (mg.float32 if is_float else mg.int64)
+
+
+def test_arange_that_leads_nowhere() -> None:
+    with pytest.raises(RuntimeError):
+        mg.arange(0, 5, -1)
+
+
+def test_random_numbers_repeat() -> None:
+    def draw(generator: Any) -> list[Any]:
+        return [
+            mg.rand(3, generator=generator).tolist(),
+            mg.randn(2, 2, generator=generator).tolist(),
+            mg.randint(10, (3,), generator=generator).tolist(),
+            mg.randperm(5, generator=generator).tolist(),
+            mg.bernoulli(mg.full((4,), 0.5), generator=generator).tolist(),
+            mg.multinomial(mg.tensor([1.0, 2, 3]), 2, generator=generator).tolist(),
+        ]
+
+    assert draw(mg.Generator().manual_seed(3)) == draw(mg.Generator().manual_seed(3))
+    assert mg.rand(3, dtype=mg.float64).dtype == mg.float64
+    assert sorted(mg.randperm(9).tolist()) == list(range(9))
+    drawn = mg.randint(3, 6, (500,))
+    assert set(drawn.tolist()) == {3, 4, 5}
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_multinomial_draws_in_proportion(replacement: bool) -> None:
+    weights = mg.tensor([[1.0, 0.0, 3.0]]).expand(20_000, 3)
+    drawn = mg.multinomial(weights, 2, replacement).value
+    assert 0.73 < (drawn[:, 0] == 2).mean() < 0.77
+    assert not (drawn == 1).any()
+    if not replacement:
+        assert (drawn[:, 0] != drawn[:, 1]).all()
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [-1.0, 2.0], [np.nan, 1.0], [1.0, 0.0]])
+def test_multinomial_refuses(weights: list[float]) -> None:
+    with pytest.raises(RuntimeError):
+        mg.multinomial(mg.tensor(weights), 2)
+
+
+def test_bernoulli_refuses() -> None:
+    with pytest.raises(RuntimeError):
+        mg.bernoulli(mg.tensor([1.5]))

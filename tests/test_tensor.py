@@ -1,0 +1,271 @@
+"""Tensor: attributes, in-place writes, .data, hooks, conversions, printing."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import math
+import pickle
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+
+def leaf(*values: float) -> Any:
+    return mg.tensor(values, dtype=mg.float64, requires_grad=True)
+
+
+def test_in_place_on_an_intermediate_differentiates() -> None:
+    x = leaf(1.0, 2.0)
+    y = x.exp()  # its rule uses its output
+    z = y * y
+    y += x
+    y *= 3
+    (y.sum() + z.sum()).backward()
+    e = np.exp([1.0, 2.0])
+    np.testing.assert_allclose(x.grad.value, 3 * (e + 1) + 2 * e * e)
+
+
+def test_in_place_on_a_constant_starts_its_history() -> None:
+    w, total = leaf(3.0), mg.zeros(1, dtype=mg.float64)
+    for _ in range(2):
+        total += w * w
+    total.sum().backward()
+    assert w.grad.tolist() == [12.0]
+
+
+def test_in_place_on_a_leaf() -> None:
+    x = leaf(1.0)
+    with pytest.raises(RuntimeError, match="leaf"):
+        x += 1
+    with pytest.raises(RuntimeError, match="leaf"):
+        x.zero_()
+    assert x.tolist() == [1.0]
+    with mg.no_grad():
+        x += 1
+    assert x.tolist() == [2.0]
+    assert x.is_leaf and x.requires_grad
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: x.data.mul_(2),
+        lambda x: setattr(x, "data", mg.ones(2, dtype=mg.float64)),
+        lambda x: mg.no_grad()(lambda: x.add_(1))(),
+        lambda x: x.data.__setitem__(0, 5.0),
+    ],
+)
+def test_a_write_behind_the_graph_is_noticed(write: Any) -> None:
+    x = leaf(1.0, 2.0)
+    y = (x * x).sum()
+    write(x)
+    with pytest.raises(RuntimeError, match="changed"):
+        y.backward()
+    (x * x).sum().backward()  # from the new value, all is well
+    np.testing.assert_allclose(x.grad.value, 2 * x.value)
+
+
+def test_aliases_are_values() -> None:
+    x = mg.arange(4.0)
+    for alias in (x.detach(), x.clone(), x.reshape(2, 2), x.view(4)):
+        alias.add_(1)
+        assert x.tolist() == [0, 1, 2, 3]
+    x.data.zero_()
+    assert x.tolist() == [0, 0, 0, 0]
+
+
+def test_in_place_keeps_shape_and_dtype() -> None:
+    with pytest.raises(RuntimeError, match="shape"):
+        mg.ones(3).add_(mg.ones(2, 3))
+    with pytest.raises(RuntimeError, match="float32"):
+        mg.tensor([1, 2]).mul_(0.5)
+    x = mg.ones(2)
+    x += mg.ones(2, dtype=mg.float64)
+    assert x.dtype == mg.float32
+
+
+def test_overwriting_cuts_the_gradient() -> None:
+    x, source = leaf(1.0, 2.0), leaf(5.0)
+    y = x * 2
+    y.copy_(source)
+    y.sum().backward()
+    assert x.grad.tolist() == [0, 0]
+    assert source.grad.tolist() == [2.0]
+    z = x * 2
+    z.fill_(7)
+    assert z.tolist() == [7, 7] and z.requires_grad
+
+
+def test_random_writes_have_their_moments() -> None:
+    x = mg.empty(20_000)
+    assert abs(x.uniform_(2, 4).mean().item() - 3) < 0.05
+    assert abs(x.normal_(1, 2).std().item() - 2) < 0.1
+    assert abs(x.bernoulli_(0.25).mean().item() - 0.25) < 0.02
+    assert x.dtype == mg.float32
+
+
+def test_requires_grad_is_checked() -> None:
+    with pytest.raises(RuntimeError, match="floating"):
+        mg.tensor([1]).requires_grad_()
+    y = leaf(1.0) * 2
+    with pytest.raises(RuntimeError, match="detach"):
+        y.requires_grad = False
+    assert not y.detach().requires_grad
+    y.detach_()
+    assert y.is_leaf and not y.requires_grad
+
+
+def test_grad_is_checked() -> None:
+    x = leaf(1.0, 2.0)
+    for wrong in (mg.ones(3, dtype=mg.float64), mg.ones(2), x):
+        with pytest.raises(RuntimeError):
+            x.grad = wrong
+    with pytest.raises(TypeError):
+        x.grad = 1.0
+    x.grad = mg.ones(2, dtype=mg.float64)
+    (x * 1).sum().backward()
+    assert x.grad.tolist() == [2, 2]
+    x.grad = None
+    assert x.grad is None
+
+
+def test_hooks_change_the_gradient_and_go() -> None:
+    x = leaf(1.0)
+    y = x * 3
+    y.retain_grad()
+    handle = y.register_hook(lambda g: g * 10)
+    assert y.retains_grad
+    y.sum().backward(retain_graph=True)
+    assert (x.grad.item(), y.grad.item()) == (30, 10)  # retain_grad sees what the hook made
+    handle.remove()
+    handle.remove()
+    y.sum().backward()
+    assert (x.grad.item(), y.grad.item()) == (33, 11)
+    seen = []
+    x.register_hook(lambda g: seen.append(g.item()))
+    (x * 2).sum().backward()
+    assert seen == [2.0]
+    with pytest.raises(RuntimeError):
+        mg.ones(1).register_hook(print)
+
+
+def test_retained_gradients_follow_an_in_place_write() -> None:
+    x = leaf(1.0)
+    y = x * 2
+    y.retain_grad()
+    y *= 5
+    (y * 3).sum().backward()
+    assert (y.grad.item(), x.grad.item()) == (3, 30)
+
+
+def test_no_reference_cycles() -> None:
+    gc.disable()
+    try:
+        x = leaf(1.0)
+        y = (x * 2).exp()
+        y.retain_grad()
+        y += 1
+        alias = x.data
+        seen = [weakref.ref(x), weakref.ref(y)]
+        del x, y, alias
+        assert [ref() for ref in seen] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_numpy_is_a_read_only_view() -> None:
+    x = mg.tensor([1.0, 2.0])
+    with pytest.raises(ValueError):
+        x.numpy()[0] = 5
+    with pytest.raises(RuntimeError, match="detach"):
+        leaf(1.0).numpy()
+    with pytest.raises(RuntimeError, match="detach"):
+        np.asarray(leaf(1.0))
+    assert np.asarray(x).tolist() == [1.0, 2.0]
+    assert np.asarray(x, dtype=np.float64).dtype == np.float64
+    exported = np.from_dlpack(x)
+    assert exported.tolist() == [1.0, 2.0]
+
+
+def test_numpy_on_the_left() -> None:
+    x = leaf(1.0, 2.0)
+    for y in (np.array([3.0, 4.0]) * x, np.float64(3) * x, np.array([1.0, 1.0]) @ x):
+        assert isinstance(y, mg.Tensor) and y.requires_grad
+    assert (np.array([1.0, 5.0]) == x).tolist() == [True, False]
+    with pytest.raises(TypeError):
+        np.exp(x)
+
+
+def test_conversions() -> None:
+    assert (float(mg.tensor([2.5])), int(mg.tensor(2.9)), bool(mg.tensor(0))) == (2.5, 2, False)
+    assert [10, 20][mg.tensor(1)] == 20
+    assert 2 in mg.tensor([1, 2]) and 3 not in mg.tensor([1, 2])
+    assert [row.tolist() for row in mg.eye(2)] == [[1, 0], [0, 1]]
+    assert f"{mg.tensor(1.23456):.2f}" == "1.23"
+    for wrong in (bool, float, lambda x: x.item()):
+        with pytest.raises(RuntimeError):
+            wrong(mg.ones(2))
+    for wrong in (len, iter, lambda x: [1][x]):
+        with pytest.raises(TypeError):
+            wrong(mg.tensor(1.0))
+
+
+def test_operators_decline_strangers() -> None:
+    x = mg.ones(2)
+    with pytest.raises(TypeError):
+        x + [1, 2]  # noqa: RUF005
+    assert (x == None) is False  # noqa: E711
+    assert len({x, mg.ones(2)}) == 2
+
+
+def test_copies_and_pickles() -> None:
+    x = leaf(1.0, 2.0)
+    (x * x).sum().backward()
+    twin = copy.deepcopy({"a": x, "b": x})
+    assert twin["a"] is twin["b"] and twin["a"].requires_grad
+    assert twin["a"].grad.tolist() == [2, 4] and twin["a"].grad is not x.grad
+    back = pickle.loads(pickle.dumps(x))
+    assert back.tolist() == [1, 2] and back.requires_grad
+    for attempt in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(RuntimeError, match="detach"):
+            attempt(x * 2)
+
+
+def test_to() -> None:
+    x = leaf(1.5)
+    assert x.to(mg.float64) is x and x.to("cpu") is x
+    x.to("cpu", mg.float32).sum().backward()
+    assert x.grad.dtype == mg.float64
+    assert x.long().dtype == mg.int64 and x.to(mg.tensor([1])).dtype == mg.int64
+    assert x.half().dtype == mg.float16 and x.bool().tolist() == [True]
+    assert x.new_zeros(2, 3).dtype == mg.float64
+    with pytest.raises(TypeError):
+        x.to(colour="red")
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: mg.tensor([1.0, 2.5]), "tensor([1.0000, 2.5000])"),
+        (lambda: mg.tensor([1.0, -2.0]), "tensor([ 1., -2.])"),
+        (lambda: mg.tensor([1e-5, 1.0]), "tensor([1.0000e-05, 1.0000e+00])"),
+        (lambda: mg.tensor([1.5, math.nan, -math.inf]), "tensor([1.5000,    nan,   -inf])"),
+        (lambda: mg.tensor(2), "tensor(2)"),
+        (lambda: mg.zeros(0, 3), "tensor([], size=(0, 3))"),
+        (lambda: mg.tensor([True, False]), "tensor([ True, False])"),
+        (lambda: mg.ones(1, dtype=mg.float64), "tensor([1.], dtype=float64)"),
+        (lambda: mg.ones(1, requires_grad=True), "tensor([1.], requires_grad=True)"),
+        (lambda: mg.ones(1, requires_grad=True) * 2, "tensor([2.], grad_fn=<Mul>)"),
+    ],
+)
+def test_repr(make: Any, expected: str) -> None:
+    assert repr(make()) == expected
+
+
+def test_repr_of_a_long_tensor_is_short() -> None:
+    assert len(repr(mg.rand(1000, 1000))) < 1000

@@ -26,7 +26,7 @@ _DTYPES = {
     "U8": "u1",
     "BOOL": "?",
 }
-_SAVED = {np.dtype(code) for code in _DTYPES.values()}
+_SAVED = {np.dtype(code).newbyteorder("=") for code in _DTYPES.values()}
 
 
 def _library() -> Any:
@@ -83,7 +83,7 @@ def save_file(
         value = tensor.value if isinstance(tensor, Node) else tensor
         if not hasattr(value, "dtype"):
             raise TypeError(f"{name!r} is of type {type(tensor).__name__}, not a tensor")
-        if np.dtype(value.dtype) not in _SAVED:
+        if value.dtype.newbyteorder("=") not in _SAVED:
             raise TypeError(f"{name!r} has dtype {value.dtype}, which safetensors lacks")
         arrays[name] = np.ascontiguousarray(to_device(value, _device("cpu"))).reshape(value.shape)
     with replacing(filename) as file:

@@ -270,8 +270,6 @@ class CosineAnnealingLR(LRScheduler):
     def next_lr(self, lr: float, base_lr: float) -> float:
         if self._starting:
             return lr
-        if self._step_count == 1 and self.last_epoch > 0:
-            return self.closed_form(base_lr)
         if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:  # up from the very bottom
             return lr + (base_lr - self.eta_min) * (1 - math.cos(math.pi / self.T_max)) / 2
         before = 1 + math.cos(math.pi * (self.last_epoch - 1) / self.T_max)
@@ -286,7 +284,7 @@ class CosineAnnealingLR(LRScheduler):
 class _Combined(LRScheduler):
     """Several schedules of one optimizer."""
 
-    def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler]) -> None:
+    def __init__(self, optimizer: Any, schedulers: Sequence[LRScheduler]) -> None:
         name = type(self).__name__
         if not schedulers:
             raise ValueError(f"{name} expects at least one scheduler, but got none")
@@ -297,6 +295,9 @@ class _Combined(LRScheduler):
                 raise ValueError(f"{name}: scheduler {i} belongs to another optimizer")
         self.optimizer = optimizer
         self._schedulers = list(schedulers)
+
+    def _start(self) -> None:
+        self.step()
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
@@ -327,6 +328,8 @@ class SequentialLR(_Combined):
                 "expected one milestone fewer than schedulers, got "
                 f"{len(milestones)} milestones and {len(schedulers)} schedulers"
             )
+        if any(isinstance(scheduler, _Combined) for scheduler in schedulers[1:]):
+            raise ValueError("a combination of schedules cannot start late: only the first may be")
         self._milestones = list(milestones)
         self.last_epoch = last_epoch + 1
         # Each schedule has set its first rate: take that back, then let only the first do so.
@@ -362,7 +365,9 @@ class ChainedScheduler(_Combined):
     def __init__(
         self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None
     ) -> None:
-        super().__init__(optimizer or schedulers[0].optimizer, schedulers)
+        if optimizer is None and schedulers:
+            optimizer = schedulers[0].optimizer
+        super().__init__(optimizer, schedulers)
         self._last_lr = self._schedulers[-1].get_last_lr()
 
     def step(self) -> None:

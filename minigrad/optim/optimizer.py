@@ -11,12 +11,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from minigrad.autograd import engine
 from minigrad.autograd.engine import Array, wrap
 from minigrad.autograd.grad_mode import enable_grad
 from minigrad.device import device_of, to_device
 from minigrad.tensor import Tensor
 
 CHUNK = 32_768  # elements: a rule passes over its data a dozen times, and they should stay in cache
+SMALL = 4_096  # elements: parameters up to this size are updated together
 
 
 def _references(tensor: Tensor) -> int:
@@ -99,34 +101,59 @@ class Optimizer:
                 loss = closure()
         self.stepped = True
         for group in self.param_groups:
+            small: dict[Any, list[list[Array]]] = {}
             for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad.value, group)
+                if p.grad is None:
+                    continue
+                t, rows = self._rows(p, p.grad.value, group)
+                if rows[0].size > SMALL:
+                    self._apply(rows, t, group)
+                else:
+                    small.setdefault((t, p.dtype, str(rows[0].device)), []).append(rows)
+            for (t, *_), several in small.items():
+                self._apply_to_all(several, t, group)
         return loss
 
-    def _update(self, p: Tensor, g: Array, group: dict[str, Any]) -> None:
+    def _rows(self, p: Tensor, g: Array, group: dict[str, Any]) -> tuple[int, list[Array]]:
+        """What the rule gets: the number of this update; `x`, `g` and the state, each flat."""
         x = owned(p)
         if g.shape != x.shape or g.dtype != x.dtype:
             raise RuntimeError(
                 f"a parameter of shape {x.shape} and dtype {x.dtype} has a gradient of shape "
                 f"{g.shape} and dtype {g.dtype}: was it changed after backward()?"
             )
+        p.note_write()
         state = self.state[p]
         names = self.names(group)
-        t = 1 if not all(name in state for name in names) else 2
+        t = 2 if all(name in state for name in names) else 1
         self._begin(state, names, x, group)
         if self.counts:
             t = int(state["step"].value) + 1
             state["step"] = wrap(np.array(float(t)))
-        rows = [a.reshape(-1) for a in (x, g, *[owned(state[name]) for name in names])]
-        size = x.size
-        chunk = min(size, CHUNK) if isinstance(x, np.ndarray) else size  # a GPU takes it whole
+        return t, [a.reshape(-1) for a in (x, g, *[owned(state[name]) for name in names])]
+
+    def _apply(self, rows: list[Array], t: int, group: dict[str, Any]) -> None:
+        """Run the rule over the rows, in chunks."""
+        size = rows[0].size
+        chunk = min(size, CHUNK) if isinstance(rows[0], np.ndarray) else size  # GPU: all at once
         spare = self._scratch(rows[0][:chunk])
         for start in range(0, size, chunk or 1):
-            part = slice(start, start + chunk)
-            x, g, *arrays = [row[part] for row in rows]
-            self.rule(x, g, arrays, t, group, [s[: x.size] for s in spare])
-        p.note_write()
+            x, g, *state = [row[start : start + chunk] for row in rows]
+            self.rule(x, g, state, t, group, [s[: x.size] for s in spare])
+
+    def _apply_to_all(self, several: list[list[Array]], t: int, group: dict[str, Any]) -> None:
+        """Run the rule once over small parameters laid end to end: calls cost more than copies."""
+        if len(several) == 1:
+            return self._apply(several[0], t, group)
+        joined = [np.concatenate(rows) for rows in zip(*several, strict=True)]
+        self._apply(joined, t, group)
+        start = 0
+        for rows in several:
+            end = start + rows[0].size
+            for i, row in enumerate(rows):
+                if i != 1:  # all but the gradient were updated
+                    row[...] = joined[i][start:end]
+            start = end
 
     def _begin(
         self, state: dict[str, Any], names: tuple[str, ...], x: Array, group: dict[str, Any]
@@ -269,7 +296,10 @@ def _loaded(value: Any, name: str, p: Tensor, index: int) -> Any:
         return wrap(np.array(float(value)))
     if not hasattr(value, "shape"):  # some rule's own number
         return value
-    array = value.value if isinstance(value, Tensor) else np.array(value)
+    if isinstance(value, Tensor):
+        array = value.value  # shared: whoever writes first takes a copy (see `owned`)
+    else:
+        array = (value if type(value) in engine._ARRAYS else np.asarray(value)).copy()
     if array.shape != p.shape:
         raise ValueError(
             f"{name} of parameter {index} has shape {array.shape} in the state dict, the "

@@ -463,6 +463,9 @@ def _rows_of_scores(
     t = t.astype(np.int64, copy=False)
     like = input.value
     if isinstance(t, np.ndarray):
+        in_range = not t.size or (t.min() >= 0 and t.max() < C)
+        if in_range and w is None and not 0 <= ignore_index < C:
+            return x, t, None, shape  # nearly always
         ignored = t == ignore_index
         ignores = bool(ignored.any())
         bad = t[~ignored & ((t < 0) | (t >= C))]

@@ -583,13 +583,17 @@ def _did_you_mean(name: str, candidates: Iterable[str]) -> str:
     return f". Did you mean {close[0]!r}?" if close else ""
 
 
-def _things_in(container: Any) -> Iterator[Module | Parameter]:
-    """The modules and parameters in a plain container, however deep."""
-    for item in container.values() if isinstance(container, dict) else container:
+def _things_in(container: Any, depth: int = 2) -> Iterator[Module | Parameter]:
+    """The modules and parameters in a plain container, or in containers in it.
+
+    Only among its first items: it may be a list of a million numbers, and this is asked often.
+    """
+    items = container.values() if isinstance(container, dict) else container
+    for item in itertools.islice(items, 64):
         if isinstance(item, Module | Parameter):
             yield item
-        elif type(item) in (list, tuple, dict):
-            yield from _things_in(item)
+        elif depth > 1 and type(item) in (list, tuple, dict):
+            yield from _things_in(item, depth - 1)
 
 
 def _replace_value(node: Node, value: Array) -> None:

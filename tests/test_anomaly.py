@@ -35,6 +35,7 @@ FORWARD: list[tuple[str, Callable[[], Any], str, str]] = [
     ("sqrt", lambda: leaf([1.0, -1e-8]).sqrt(), "Sqrt returned nan", "square root of a negative"),
     ("rsqrt", lambda: leaf([1.0, 0.0]).rsqrt(), "Rsqrt returned infinite", "division by 0"),
     ("1 / 0", lambda: leaf([1.0]) / leaf([0.0]), "Div returned infinite", "division by 0"),
+    ("number", lambda: leaf([1.0]) / 0.0, "returned infinite", "division by 0"),
     ("0 / 0", lambda: leaf([0.0]) / leaf([0.0]), "Div returned nan", "division by 0"),
     ("reciprocal", lambda: leaf([0.0]).reciprocal(), "returned infinite", "division by 0"),
     ("exp", lambda: leaf([1.0, 89.0]).exp(), "Exp returned infinite", "infinite beyond 88.7"),
@@ -74,7 +75,7 @@ def test_the_message_names_line_index_value_and_range() -> None:
 BACKWARD: list[tuple[str, Callable[[Any], Any], list[float], str, str]] = [
     ("sqrt", lambda x: x.sqrt().sum(), [1.0, 0.0], "Sqrt", "square root is infinite at 0"),
     ("norm", lambda x: (x * x).sum().sqrt(), [0.0, 0.0], "Sqrt", "add a small epsilon under it"),
-    ("pow", lambda x: (x**0.5).sum(), [1.0, 0.0], "Pow", "infinite at 0 for p < 1"),
+    ("pow", lambda x: (x**0.5).sum(), [1.0, 0.0], "PowNumber", "infinite at 0 for p < 1"),
     ("where", lambda x: mg.where(x > 0, x.sqrt(), x).sum(), [1.0, 0.0], "Sqrt", "where() hides"),
     ("overflow", lambda x: ((x * 1e25) * 1e25 * 1e-25).sum(), [1e-20, 1e-30], "Mul", "overflow"),
 ]

@@ -149,38 +149,26 @@ class _Doctor:
         if in_backward:  # create_graph: the gradients it ends in are looked at, by backward()
             return
         ranges = [_range(x) for x in inputs]
-        visit = _Visit(place, ranges, module)
-        self.visits[op] = visit
-        for i, (x, r) in enumerate(zip(inputs, ranges, strict=True)):
-            if (
-                r is not None
-                and not r.finite
-                and isinstance(x, Node)
-                and x.op is None
-                and x.requires_grad
-            ):
-                raise RuntimeError(
-                    _report(f"{op.name} was given {_kinds(r)} values by its input {i}", visit, op)
-                    + f"\n  likely cause: {_BLOWN_UP}"
-                )
+        visit = self.visits[op] = _Visit(place, ranges, module)
+        edges = [x.edge if isinstance(x, Node) else None for x in inputs]
+        for i, (edge, r) in enumerate(zip(edges, ranges, strict=True)):
+            if isinstance(edge, Node) and edge.live and r is not None and not r.finite:
+                headline = f"{op.name} was given {_kinds(r)} values: {_input(i, edge, visit)}"
+                raise RuntimeError(_report(headline, visit, edges, _BLOWN_UP))
         outputs = output if isinstance(output, tuple) else (output,)
         for k, y in enumerate(outputs):
             r = _range(y)
             if r is None or r.finite:
                 continue
-            cause = _forward_cause(op, inputs, ranges, r, y.requires_grad)
+            cause = _forward_cause(op, inputs, ranges, r, y.live)
             if cause is None:
                 continue
             which = f"output {k}" if len(outputs) > 1 else "output"
-            raise RuntimeError(
-                _report(
-                    f"{op.name} returned {_kinds(r)} values in the forward pass, in its {which}"
-                    f"{_first(y.value, inputs)}",
-                    visit,
-                    op,
-                )
-                + f"\n  likely cause: {cause}"
+            headline = (
+                f"{op.name} returned {_kinds(r)} values in the forward pass, in its {which}"
+                f"{_first(y.value, inputs)}"
             )
+            raise RuntimeError(_report(headline, visit, edges, cause))
 
     def failed(self, op: Op, inputs: tuple[Any, ...]) -> None:
         """An exception speaks for itself."""
@@ -190,37 +178,36 @@ class _Doctor:
             "unknown: run the forward pass inside detect_anomaly() as well", [], None
         )
         given = [r for r in map(_range, g if isinstance(g, list) else [g]) if r is not None]
-        for i, gx in enumerate(gradients):
+        edges = list(op.edges or ())
+        for i, (gx, edge) in enumerate(zip(gradients, edges, strict=True)):
             r = _range(gx)
             if r is None or r.finite:
                 continue
-            name = _name(op.edges[i] if op.edges else None, visit.module)
-            of = f"input {i}" + (f" ({name})" if name else "")
-            arriving = "; ".join(map(str, given))
-            raise RuntimeError(
-                _report(
-                    f"{op.name} returned {_kinds(r)} values in the backward pass, in the gradient "
-                    f"of its {of}",
-                    visit,
-                    op,
-                )
-                + f"\n  the gradient that arrived: {arriving}"
-                + f"\n  likely cause: {_backward_cause(op, visit.ranges, given, r)}"
+            headline = (
+                f"{op.name} returned {_kinds(r)} values in the backward pass, in the gradient of "
+                f"its {_input(i, edge, visit)}\n  the gradient that arrived: "
+                + "; ".join(map(str, given))
             )
+            cause = _backward_cause(op, visit.ranges, given, r)
+            raise RuntimeError(_report(headline, visit, edges, cause))
 
 
 def _kinds(r: _Range) -> str:
     return "nan" if r.nan else "infinite"
 
 
-def _report(headline: str, visit: _Visit, op: Op) -> str:
+def _input(i: int, edge: Any, visit: _Visit) -> str:
+    """Input `i`, with the parameter's path if it is one."""
+    name = _name(edge, visit.module)
+    return f"input {i}" + (f" ({name})" if name else "")
+
+
+def _report(headline: str, visit: _Visit, edges: Sequence[Any], cause: str) -> str:
     lines = [headline, f"  applied at {visit.place}"]
-    edges = op.edges or [None] * len(visit.ranges)
     for i, (r, edge) in enumerate(zip(visit.ranges, edges, strict=False)):
         if r is not None:
-            name = _name(edge, visit.module)
-            lines.append(f"  input {i}" + (f" ({name})" if name else "") + f": {r}")
-    return "\n".join(lines)
+            lines.append(f"  {_input(i, edge, visit)}: {r}")
+    return "\n".join([*lines, f"  likely cause: {cause}"])
 
 
 def _first(y: Array, inputs: tuple[Any, ...]) -> str:
@@ -319,6 +306,9 @@ def _forward_cause(
     return _overflow(known, result)
 
 
+_DIVISIONS = ("div", "floordivide", "truncdivide", "remainder")
+
+
 def _by_op(op: Op, known: list[_Range]) -> str | None:
     """What this kind of op is known to suffer from, if its inputs were such."""
     if not known:
@@ -335,9 +325,10 @@ def _by_op(op: Op, known: list[_Range]) -> str | None:
         return "the square root of a negative number (a variance rounded below 0?)"
     if name in ("rsqrt", "reciprocal") and first.low <= 0 <= first.high:
         return "a division by 0: add a small epsilon"
-    if name == "div" and last.low <= 0 <= last.high:
+    by_zero = name == "divnumber" and any(v == 0 for v in vars(op).values() if type(v) is float)
+    if by_zero or (name in _DIVISIONS and last.low <= 0 <= last.high):
         return "a division by 0: add a small epsilon, or mask those elements"
-    if name == "pow":
+    if name in ("pow", "pownumber"):
         if first.low < 0:
             return "a negative number to a power that is not an integer, or an overflow"
         if first.low == 0:
@@ -385,7 +376,7 @@ def _backward_cause(
         return "the slope of the square root is infinite at 0: add a small epsilon under it" + zero
     if name.startswith("log") and at_zero:
         return "the slope of the logarithm is infinite at 0: clamp(min=1e-12) its input" + zero
-    if name == "pow" and at_zero:
+    if name in ("pow", "pownumber") and at_zero:
         return "the slope of x ** p is infinite at 0 for p < 1: add a small epsilon" + zero
     if name == "div" and known and known[-1].low <= 0 <= known[-1].high:
         return "a division by 0: mask the elements before dividing, not after" + zero

@@ -74,7 +74,8 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
 
     Raises RuntimeError if the shapes or the dtypes do not fit.
     """
-    x, W, b = _value(input), _value(weight), _value(bias)
+    x, W = _value("linear", input), _value("linear", weight)
+    b = None if bias is None else _value("linear", bias)
     if W.ndim != 2 or x.ndim == 0 or x.shape[-1] != W.shape[1]:
         raise RuntimeError(
             f"linear: an input of shape {tuple(x.shape)} does not fit a weight of shape "
@@ -90,8 +91,13 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     return Affine()(input, weight, bias)
 
 
-def _value(x: Any) -> Any:
-    return x.value if isinstance(x, Node) else x
+def _value(name: str, x: Any) -> Any:
+    """The array of a tensor, or an array as it is."""
+    if isinstance(x, Node):
+        return x.value
+    if not hasattr(x, "dtype"):
+        raise TypeError(f"{name}: expected a Tensor, got {type(x).__name__}: mg.tensor(...)?")
+    return x
 
 
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
@@ -100,7 +106,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     The row `padding_idx` gets no gradient.  Raises IndexError for a number outside [0, V) (on the
     CPU: looking would make a GPU wait), RuntimeError if the input is not of integers.
     """
-    index, rows = _value(input), weight.shape[0]
+    index, rows = _value("embedding", input), weight.shape[0]
     if index.dtype.kind not in "iu":
         raise RuntimeError(
             f"embedding: expected the input to be of integers, got {index.dtype}: input.long()?"
@@ -374,7 +380,7 @@ def cross_entropy(
     _check_reduction(reduction)
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    class_dim = _class_dim(input)
+    class_dim = _class_dim(input, target)
     C = input.shape[class_dim]
     w = _class_weights(weight, input, C)
     if target.dtype.kind == "f" and tuple(target.shape) == tuple(input.shape):
@@ -417,7 +423,7 @@ def nll_loss(
 ) -> Any:
     """-x[t] for log probabilities x and classes t: `cross_entropy` after `log_softmax`."""
     _check_reduction(reduction)
-    w = _class_weights(weight, input, input.shape[_class_dim(input)])
+    w = _class_weights(weight, input, input.shape[_class_dim(input, target)])
     x, t, a, shape = _rows_of_scores(input, target, w, ignore_index)
     loss = -GetItem((array_module(t).arange(len(t)), t))(x)  # (N,)
     if a is not None:
@@ -427,7 +433,10 @@ def nll_loss(
     return loss.sum() if reduction == "sum" else loss.reshape(shape)
 
 
-def _class_dim(input: Any) -> int:
+def _class_dim(input: Any, target: Any) -> int:
+    for x in (input, target):
+        if not isinstance(x, Node):
+            raise TypeError(f"expected scores and targets as Tensors, got {type(x).__name__}")
     if not input.ndim:
         raise RuntimeError("the scores need a dimension of classes, and these have none")
     return 0 if input.ndim == 1 else 1

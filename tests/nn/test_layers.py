@@ -63,6 +63,8 @@ def test_linear_refuses() -> None:
             layer(mg.tensor(x))
     with pytest.raises(RuntimeError, match=r"float64.*float32.*same dtype"):
         layer(mg.tensor(np.zeros(3)))
+    with pytest.raises(TypeError, match="expected a Tensor, got list"):
+        layer([1.0, 2.0, 3.0])
     with pytest.raises(RuntimeError, match="bias has shape"):
         F.linear(leaf([1.0]), leaf([[1.0]]), leaf([1.0, 2.0]))
 

@@ -158,6 +158,14 @@ def test_layers_in_plain_containers_are_noticed(container: Any) -> None:
         net.parameters()
 
 
+def test_a_long_list_of_numbers_is_not_searched() -> None:
+    net = Net()
+    net.history = [0.0] * 64 + [nn.Linear(1, 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.parameters()
+
+
 def test_plain_containers_of_registered_layers_are_fine() -> None:
     net = Net()
     net.order = [net.fc, net.act, 3, "x"]

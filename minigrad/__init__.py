@@ -183,6 +183,13 @@ from minigrad.tensor import is_tensor as is_tensor
 from minigrad.tensor import numel as numel
 from minigrad.tensor import tensor as tensor
 
+# Built from the names above, so imported after them.
+from minigrad import autograd as autograd  # isort: skip
+from minigrad import nn as nn  # isort: skip
+from minigrad import optim as optim  # isort: skip
+from minigrad import safetensors as safetensors  # isort: skip
+from minigrad import utils as utils  # isort: skip
+
 half, float, double, short, int, long = float16, float32, float64, int16, int32, int64
 bool = bool_
 clip = clamp

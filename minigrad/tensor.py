@@ -415,7 +415,9 @@ class Tensor(Node):
             new = cast(new, self.value.dtype)
         self.value = new.value
         if new.live:
-            retained = self.op is not None and (self.op.hooks or {}).pop(_RETAIN, None)
+            retained = self.retains_grad
+            if retained:
+                self.op.hooks.pop(_RETAIN)  # type: ignore[union-attr]
             self.op = new.op
             self.live = True
             if retained:

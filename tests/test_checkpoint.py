@@ -14,13 +14,14 @@ from collections import OrderedDict, defaultdict
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
+import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigrad import checkpoint
 from minigrad.autograd.engine import wrap
 from minigrad.checkpoint import load, save
-from minigrad.device import device
+from minigrad.device import device, to_device
 from minigrad.random import Generator
 from minigrad.tensor import Tensor
 
@@ -380,20 +381,30 @@ def test_versions_and_compression(tmp_path):
         load(path)
 
 
-def test_a_tensor_from_a_gpu_loads_on_the_cpu(monkeypatch):
+def test_a_tensor_from_a_gpu_loads_on_the_cpu():
     file = io.BytesIO()
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "device_of", lambda array: device("cuda", 0))
-        save({"w": wrap(np.ones(2))}, file)
-    file.seek(0)
-    assert np.array_equal(load(file, map_location="cpu")["w"].value, np.ones(2))
+    with pytest.MonkeyPatch.context() as patch:
+        strict_cupy.install(patch)
+        x = to_device(np.arange(3.0), device("cuda"))
+        save({"w": wrap(x), "raw": x}, file)
+        file.seek(0)
+        back = load(file)
+        assert str(back["w"].device) == "cuda:0"
+        assert type(back["raw"]) is strict_cupy.ndarray
+        file.seek(0)
+        moved = load(file, map_location="cpu")
+        file.seek(0)
+        assert load(file, map_location=device("cuda"))["w"].device.type == "cuda"
+    assert np.array_equal(moved["w"].value, np.arange(3.0))
+    assert np.array_equal(moved["raw"], np.arange(3.0))
 
     def no_gpu(array, where):
         raise RuntimeError(f"there is no {where} here")
 
-    monkeypatch.setattr(checkpoint, "to_device", no_gpu)
-    file.seek(0)
-    with pytest.raises(RuntimeError, match=r"saved on cuda:0.*map_location='cpu'"):
-        load(file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "to_device", no_gpu)
+        file.seek(0)
+        with pytest.raises(RuntimeError, match=r"saved on cuda:0.*map_location='cpu'"):
+            load(file)
     with pytest.raises(RuntimeError, match="no such device"):
         load(file, map_location="tpu")

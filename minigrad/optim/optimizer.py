@@ -128,7 +128,7 @@ class Optimizer:
         t = 2 if all(name in state for name in names) else 1
         self._begin(state, names, x, group)
         if self.counts:
-            t = int(state["step"].value) + 1
+            t = int(float(state["step"])) + 1
             state["step"] = wrap(np.array(float(t)))
         return t, [a.reshape(-1) for a in (x, g, *[owned(state[name]) for name in names])]
 
@@ -242,6 +242,7 @@ class Optimizer:
         state = {
             index[p]: {k: wrap(v.value) if isinstance(v, Tensor) else v for k, v in entries.items()}
             for p, entries in self.state.items()
+            if entries
         }
         return {"state": state, "param_groups": groups}
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import strict_cupy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -437,6 +438,10 @@ def test_a_state_dict_that_does_not_fit_is_refused_and_changes_nothing():
     assert all(again["state"][0][k].value is good["state"][0][k].value for k in good["state"][0])
 
 
+def test_a_rule_without_state_saves_none():
+    assert trained("SGD", 2)[1].state_dict()["state"] == {}
+
+
 def test_adamw_loads_what_adam_saved():
     params, adam = trained("Adam", 2)
     adamw = optim.AdamW(params)
@@ -463,6 +468,34 @@ def test_own_rules_can_be_written_as_in_pytorch():
     assert saved["state"] == {0: {"seen": 1}}
     optimizer.load_state_dict(saved)
     assert optimizer.state[p] == {"seen": 1}
+
+
+# --- on a GPU (its strict stand-in) ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_gpu_gives_the_same_numbers_and_is_never_waited_for(name, monkeypatch):
+    strict_cupy.install(monkeypatch)
+    options = {**STATES[name][0], "weight_decay": 0.1, "lr": 0.1, "maximize": True}
+    values, gradients = problem(3, [*SHAPES, (5000,)])
+    here = [leaf(x) for x in values]
+    there = [mg.tensor(x, device="cuda", requires_grad=True) for x in values]
+    ours, theirs = getattr(optim, name)(here, **options), getattr(optim, name)(there, **options)
+    for step in range(4):
+        for p, q, g in zip(here, there, gradients(), strict=True):
+            p.grad, q.grad = mg.tensor(g), mg.tensor(g, device="cuda")
+        ours.step()
+        waits = strict_cupy.syncs
+        theirs.step()
+        assert strict_cupy.syncs == waits
+        if step == 1:  # carried on from a state that was saved on a CPU
+            theirs.load_state_dict(ours.state_dict())
+    for p, q in zip(here, there, strict=True):
+        assert q.device.type == "cuda"
+        assert np.array_equal(p.value, q.detach().cpu().value)
+        assert all(v.device.type == "cuda" for k, v in theirs.state[q].items() if k != "step")
+    ours.load_state_dict(theirs.state_dict())
+    assert all(v.device.type == "cpu" for p in here for v in ours.state[p].values())
 
 
 # --- against PyTorch ------------------------------------------------------------------------------

@@ -163,6 +163,21 @@ def test_retain_graph_runs_again_only_once() -> None:
     np.testing.assert_array_equal(x.grad.value, [4.0, 8.0])
 
 
+def test_ops_with_several_outputs() -> None:
+    def run(call: Callable[..., Any]) -> np.ndarray:
+        x = leaf([[1.0, 2.0], [3.0, 4.0]])
+
+        def function(x: Any) -> Any:
+            a, b = (x * x).unbind(0)
+            return (a * b).tanh() * b, a
+
+        y, a = call(function, x * 0.3)
+        (y * y + a).sum().backward()
+        return x.grad.value
+
+    np.testing.assert_array_equal(run(checkpoint), run(plainly))
+
+
 def test_under_no_grad() -> None:
     with mg.no_grad():
         y = checkpoint(lambda x: Counted()(x), leaf([1.0, 2.0]))

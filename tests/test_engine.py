@@ -452,6 +452,41 @@ def test_no_grad_on_a_generator_holds_only_while_it_runs() -> None:
     assert outside == [True, True]
 
 
+def test_a_no_grad_generator_passes_everything_on() -> None:
+    log: list[Any] = []
+
+    @mg.no_grad()
+    def echo() -> Any:
+        try:
+            while True:
+                try:
+                    log.append((yield len(log)))
+                except KeyError as error:
+                    log.append(error)
+        finally:
+            log.append("closed")
+
+    @mg.no_grad()
+    def returning() -> Any:
+        yield 1
+        return 2
+
+    generator = echo()
+    assert next(generator) == 0
+    assert generator.send("sent") == 1
+    assert generator.throw(KeyError("thrown")) == 2
+    generator.close()
+    assert log[0] == "sent"
+    assert isinstance(log[1], KeyError)
+    assert log[2] == "closed"
+    assert mg.is_grad_enabled()
+    generator = returning()
+    next(generator)
+    with pytest.raises(StopIteration) as end:
+        next(generator)
+    assert end.value.value == 2
+
+
 def test_one_no_grad_object_used_again() -> None:
     quiet = mg.no_grad()
     with quiet:

@@ -280,6 +280,26 @@ def test_second_derivative_that_is_cut_off() -> None:
     assert gradgradcheck(lambda x: Cut()(x), leaf(3), raise_exception=False) is False
 
 
+def test_what_has_no_usual_cause() -> None:
+    class Odd(Cube):
+        def vjp(self, g: Any, x: Any) -> Any:
+            return (g * (3.0 * x * x + np.arange(16.0).reshape(4, 4) + x),)
+
+    class Broken(Cube):
+        def vjp(self, g: Any) -> Any:
+            raise ValueError("something else")
+
+    with pytest.raises(GradcheckError, match="none of the usual ones"):
+        gradcheck(lambda x: Odd()(x), leaf(4, 4))
+    with pytest.raises(GradcheckError, match="the backward pass failed: something else"):
+        gradcheck(lambda x: Broken()(x), leaf(4, 4))
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(GradcheckError, match="the function itself is NaN or infinite"),
+    ):
+        gradcheck(lambda x: x.log(), wrap(np.array([1.0, 0.0]), None, True))
+
+
 def test_given_cotangents_and_several_outputs() -> None:
     def two(a: Any, b: Any) -> Any:
         return a * b, Cube()(a)

@@ -419,8 +419,8 @@ class _Check:
             )
         if (a == a[:, :1]).all() and a.shape[1] > 1:
             return "the gradient that arrives is ignored: all the output's elements give the same"
-        if bad.sum() <= 0.1 * bad.size or bad.any(1).sum() == 1:
-            rows = int(bad.any(1).sum())
+        rows, depend = int(bad.any(1).sum()), int(d.any(1).sum())
+        if rows <= max(1, 0.2 * depend):
             return (
                 f"a special case: only {int(bad.sum())} elements, of {rows} input element(s), are "
                 "wrong (a boundary, a first or last index, a tie)"

@@ -67,7 +67,7 @@ class GRU(Op):
 
         for run in runs:
             blocks = gates[run] if keep else gates[: run.stop - run.start]  # (n, 4, H, N)
-            rows = blocks.reshape(-1, 4 * H, N)  # the same memory
+            rows = blocks.reshape(len(blocks), 4 * H, N)  # the same memory
             recurrence.project(W[: 2 * H], x[run], out=rows[:, : 2 * H])
             rows[:, 2 * H : 3 * H] = 0
             recurrence.project(W[2 * H :], x[run], out=rows[:, 3 * H :])
@@ -119,7 +119,7 @@ class GRU(Op):
 
         for run in reversed(runs):
             blocks = local[: run.stop - run.start]  # (n, 4, H, N)
-            rows = blocks.reshape(-1, 4 * H, N)
+            rows = blocks.reshape(len(blocks), 4 * H, N)
             _local_derivatives(gates[run], states[run], blocks)
             for t in reversed(range(run.start, run.stop)):
                 # We are at timestep t; dh holds what comes from the steps after it.

@@ -77,7 +77,7 @@ class LSTM(Op):
 
         for run in runs:
             blocks = gates[run] if keep else gates[: run.stop - run.start]  # (n, 4, H, N)
-            rows = blocks.reshape(-1, 4 * H, N)  # the same memory
+            rows = blocks.reshape(len(blocks), 4 * H, N)  # the same memory
             recurrence.project(W, x[run], out=rows)
             if b is not None:
                 np.add(rows, b, out=rows)
@@ -137,7 +137,7 @@ class LSTM(Op):
 
         for run in reversed(runs):
             n = run.stop - run.start
-            blocks, rows = local[:n], local[:n].reshape(-1, 4 * H, N)
+            blocks, rows = local[:n], local[:n].reshape(n, 4 * H, N)
             _local_derivatives(gates[run], cells[run.start : run.stop + 1], blocks, local_c[:n])
             for t in reversed(range(run.start, run.stop)):
                 # We are at timestep t; dh and dc hold what comes from the steps after it.

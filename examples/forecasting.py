@@ -150,10 +150,10 @@ def table(train: Array, truth: Array, forecasts: dict[str, Array], season: int) 
     """Each forecast and how far off it is."""
     lines = [f"{'':<16}{'RMSE':>10}{'MAE':>10}{'MAPE':>10}{'MASE':>10}"]
     for name, forecast in forecasts.items():
-        percentage = series.mape(truth, forecast)
+        percentage = series.mape(truth, forecast)  # says nothing where the truth comes near 0
         lines.append(
             f"{name:<16}{series.rmse(truth, forecast):>10.2f}{series.mae(truth, forecast):>10.2f}"
-            + (f"{percentage:>9.1f}%" if math.isfinite(percentage) else f"{'-':>10}")
+            + (f"{percentage:>9.1f}%" if percentage < 1000 else f"{'-':>10}")
             + f"{series.mase(truth, forecast, train, season):>10.2f}"
         )
     return "\n".join(lines)

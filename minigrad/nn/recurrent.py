@@ -38,6 +38,15 @@ class RNNBase(Module):
     blocks: ClassVar[int] = 1  # gates, and so blocks of H rows in the weights
     has_cell: ClassVar[bool] = False  # whether the state is (h, c)
 
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    proj_size: int
+
     def __init__(
         self,
         input_size: int,
@@ -391,6 +400,10 @@ class RNNCellBase(Module):
 
     blocks: ClassVar[int] = 1
     has_cell: ClassVar[bool] = False
+
+    input_size: int
+    hidden_size: int
+    bias: bool
 
     def __init__(
         self,

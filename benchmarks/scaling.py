@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from statistics import linear_regression
 from typing import Any
 
 from benchmarks.harness import (
@@ -55,13 +56,16 @@ def measure(axis: str, values: list[int], libraries: list[str], options: Any) ->
 
 
 def exponent(points: dict[int, dict[str, float]], figure: str) -> float:
-    """p in cost ~ size ** p, over the upper half of the sizes, where fixed costs no longer show."""
-    upper = sorted(points)[len(points) // 2 :]
-    x = [math.log(size) for size in upper]
-    y = [math.log(points[size][figure]) for size in upper]
-    mx, my = sum(x) / len(x), sum(y) / len(y)
-    covariance = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True))
-    return covariance / sum((a - mx) ** 2 for a in x)
+    """p in cost(n) - cost(smallest n) ~ (n - smallest n) ** p, over the upper half of the sizes.
+
+    With the cost of the smallest size taken off, what is fixed (parameters, overhead) is gone:
+    a + b n gives exactly 1.
+    """
+    smallest, *sizes = sorted(points)
+    upper = sizes[len(sizes) // 2 :]
+    x = [math.log(size - smallest) for size in upper]
+    y = [math.log(points[size][figure] - points[smallest][figure]) for size in upper]
+    return linear_regression(x, y).slope
 
 
 def plot(by_axis: dict[str, Points], path: str) -> None:

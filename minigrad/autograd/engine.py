@@ -89,7 +89,7 @@ class Node:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.value.shape  # type: ignore[no-any-return]
+        return self.value.shape
 
     @property
     def requires_grad(self) -> bool:

@@ -64,13 +64,14 @@ class GRU(Op):
         fill(states[0], h0)
         Uh = empty(3 * H, N, like=x)
         b = None if b_ih is None else _bias_of_blocks(b_ih, b_hh, N)
+        xs = recurrence.steps(x, N)
 
         for run in runs:
             blocks = gates[run] if keep else gates[: run.stop - run.start]  # (n, 4, H, N)
             rows = blocks.reshape(len(blocks), 4 * H, N)  # the same memory
-            recurrence.project(W[: 2 * H], x[run], out=rows[:, : 2 * H])
+            recurrence.project(W[: 2 * H], xs[run], out=rows[:, : 2 * H])
             rows[:, 2 * H : 3 * H] = 0
-            recurrence.project(W[2 * H :], x[run], out=rows[:, 3 * H :])
+            recurrence.project(W[2 * H :], xs[run], out=rows[:, 3 * H :])
             if b is not None:
                 np.add(rows, b, out=rows)
             for t, a, (r, z, q, n) in zip(range(run.start, run.stop), rows, blocks):
@@ -112,10 +113,12 @@ class GRU(Op):
         runs = recurrence.runs_of_steps(T, 4 * H * N)
         local = empty(runs[0].stop, 4, H, N, like=x)
         da = empty(4 * H, T, B, like=x)
-        dx = empty(T, x.shape[2], N, like=x) if self.wants(0) else None
         dh, U_da = fill(empty(H, N, like=x), gh), empty(H, N, like=x)
         dy = None if gy is None else recurrence.swap(gy)
-        U_T, W_T = recurrence.transposed(U, B), recurrence.transposed(W, B)
+        U_T = recurrence.transposed(U, B)
+        dx = None
+        if self.wants(0):
+            dx, W_T = empty(T, x.shape[2], N, like=x), recurrence.transposed(W, B)
 
         for run in reversed(runs):
             blocks = local[: run.stop - run.start]  # (n, 4, H, N)
@@ -139,7 +142,7 @@ class GRU(Op):
             da[:, run] = rows[:, :, :B].transpose(1, 0, 2)
             if dx is not None:  # a = W x + ...: to x
                 blocks[:, 2] = blocks[:, 3]
-                recurrence.back_project(W_T, rows[:, : 3 * H], out=dx[run])
+                recurrence.project(W_T, rows[:, : 3 * H], out=dx[run])
 
         gW = gU = gb_ih = gb_hh = None
         da_h = da_x = da[: 3 * H]

@@ -74,11 +74,12 @@ class LSTM(Op):
         Uh, m = empty(4 * H, N, like=x), empty(H, N, like=x)
         half, shift = _sigmoid_by_tanh(Uh)
         b = None if b_ih is None else recurrence.columns(b_ih + b_hh, N)
+        xs = recurrence.steps(x, N)
 
         for run in runs:
             blocks = gates[run] if keep else gates[: run.stop - run.start]  # (n, 4, H, N)
             rows = blocks.reshape(len(blocks), 4 * H, N)  # the same memory
-            recurrence.project(W, x[run], out=rows)
+            recurrence.project(W, xs[run], out=rows)
             if b is not None:
                 np.add(rows, b, out=rows)
             for t, a, (i, f, g, o) in zip(range(run.start, run.stop), rows, blocks):
@@ -127,13 +128,15 @@ class LSTM(Op):
         local = empty(runs[0].stop, 4, H, N, like=x)
         local_c = empty(runs[0].stop, H, N, like=x)
         da = empty(4 * H, T, B, like=x)
-        dx = empty(T, x.shape[2], N, like=x) if self.wants(0) else None
         dh, dc = fill(empty(P, N, like=x), gh), fill(empty(H, N, like=x), gc)
         dm = dh
         if W_hr is not None:
             dm, dh_all = empty(H, N, like=x), empty(P, T, B, like=x)
         dy = None if gy is None else recurrence.swap(gy)
-        U_T, W_T = recurrence.transposed(U, B), recurrence.transposed(W, B)
+        U_T = recurrence.transposed(U, B)
+        dx = None
+        if self.wants(0):
+            dx, W_T = empty(T, x.shape[2], N, like=x), recurrence.transposed(W, B)
 
         for run in reversed(runs):
             n = run.stop - run.start
@@ -161,7 +164,7 @@ class LSTM(Op):
                     recurrence.put_back(running, held, dh, dc)
             da[:, run] = rows[:, :, :B].transpose(1, 0, 2)
             if dx is not None:
-                recurrence.back_project(W_T, rows, out=dx[run])  # a = W x + U h' + b: to x
+                recurrence.project(W_T, rows, out=dx[run])  # a = W x + U h' + b: to x
 
         gb = da.reshape(4 * H, -1).sum(1) if self.wants(5) or self.wants(6) else None
         gW_hr = None

@@ -63,22 +63,22 @@ def swap(sequence: Array) -> Array:
     return sequence.transpose(0, 2, 1)
 
 
+def steps(x: Array, N: int) -> Array:
+    """The inputs (T, B, D) as the loop wants them: (T, D, N), the spare columns zero."""
+    T, B, D = x.shape
+    if N == B:
+        return swap(x)
+    padded = array_module(x).zeros((T, D, N), x.dtype)
+    padded[:, :, :B] = swap(x)
+    return padded
+
+
 def project(W: Array, x: Array, out: Array) -> None:
-    """out[t] = W x[t]: (n, B, D) -> (n, 4H, N)."""
-    B = x.shape[1]
-    if B == 1:
-        np.matmul(x[:, 0], W.T, out=out[:, :, 0])  # all steps in one product
+    """out[t] = W x[t]: (n, D, N) -> (n, 4H, N)."""
+    if x.shape[2] == 1:
+        np.matmul(x[:, :, 0], W.T, out=out[:, :, 0])  # all steps in one product
     else:
-        np.matmul(W, swap(x), out=out[:, :, :B])
-        out[:, :, B:] = 0
-
-
-def back_project(W_T: Array, da: Array, out: Array) -> None:
-    """out[t] = W^T da[t]: (n, 4H, N) -> (n, D, N)."""
-    if da.shape[2] == 1:
-        np.matmul(da[:, :, 0], W_T.T, out=out[:, :, 0])
-    else:
-        np.matmul(W_T, da, out=out)
+        np.matmul(W, x, out=out)
 
 
 def transposed(U: Array, B: int) -> Array:

@@ -53,10 +53,11 @@ class RNN(Op):
         fill(states[0], h0)
         Uh = empty(H, N, like=x)
         b = None if b_ih is None else recurrence.columns(b_ih + b_hh, N)
+        xs = recurrence.steps(x, N)
 
         for run in recurrence.runs_of_steps(T, H * N):
             rows = states[1:][run]  # (n, H, N): W x first, then what becomes of it
-            recurrence.project(W, x[run], out=rows)
+            recurrence.project(W, xs[run], out=rows)
             if b is not None:
                 np.add(rows, b, out=rows)
             for t, a in zip(range(run.start, run.stop), rows):
@@ -91,10 +92,12 @@ class RNN(Op):
         runs = recurrence.runs_of_steps(T, H * N)
         local = empty(runs[0].stop, H, N, like=x)
         da = empty(H, T, B, like=x)
-        dx = empty(T, x.shape[2], N, like=x) if self.wants(0) else None
         dh = fill(empty(H, N, like=x), gh)
         dy = None if gy is None else recurrence.swap(gy)
-        U_T, W_T = recurrence.transposed(U, B), recurrence.transposed(W, B)
+        U_T = recurrence.transposed(U, B)
+        dx = None
+        if self.wants(0):
+            dx, W_T = empty(T, x.shape[2], N, like=x), recurrence.transposed(W, B)
 
         for run in reversed(runs):
             rows = local[: run.stop - run.start]
@@ -118,7 +121,7 @@ class RNN(Op):
                     recurrence.put_back(running, held, dh)
             da[:, run] = rows[:, :, :B].transpose(1, 0, 2)
             if dx is not None:
-                recurrence.back_project(W_T, rows, out=dx[run])  # a = W x + U h' + b: to x
+                recurrence.project(W_T, rows, out=dx[run])  # a = W x + U h' + b: to x
 
         gU = None
         if self.wants(3):

@@ -91,7 +91,7 @@ ERRORS = {
     "zero": (RuntimeError, "greater than 0", lambda: rnn.pack_padded_sequence(Z(5, 2), [5, 0])),
     "count": (RuntimeError, "batch_size", lambda: rnn.pack_padded_sequence(Z(5, 2, 3), [5])),
     "order of a list": (RuntimeError, "sorted", lambda: rnn.pack_sequence([Z(2), Z(4)])),
-    "features": (RuntimeError, "", lambda: rnn.pad_sequence([Z(2, 3), Z(4, 2)])),
+    "features": (RuntimeError, "cat|size", lambda: rnn.pad_sequence([Z(2, 3), Z(4, 2)])),
     "none": (RuntimeError, "empty", lambda: rnn.pad_sequence([])),
     "side": (ValueError, "'up'", lambda: rnn.pad_sequence([Z(2)], padding_side="up")),
     "total": (

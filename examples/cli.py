@@ -37,7 +37,7 @@ def not_negative(kind: type[int] | type[float]) -> Callable[[str], float]:
 
 
 def fraction(argument: str) -> float:
-    """For `type=`: a number from 0 up to, but not, 1."""
+    """For `type=`: a part of the whole, from 0 up to, but not, 1."""
     return _number(float, lambda value: 0 <= value < 1, "at least 0 and below 1")(argument)
 
 

@@ -25,16 +25,12 @@ from minigrad import optim
 from minigrad.autograd.engine import Array
 from minigrad.data import series
 from minigrad.data.flights import flights
-from minigrad.training import Diverged, Trainer
+from minigrad.training import DivergenceError, Trainer
 from models.forecaster import Config, Forecaster
 
 PROG = "python -m examples.forecasting"
 NETWORKS = 3  # of the default recipe: their mean is steadier than any one of them
 UPDATES = 800  # of each
-
-
-class Stopped(Exception):
-    """By Ctrl-C."""
 
 
 def fit(
@@ -65,16 +61,17 @@ def fit(
         scheduler.step()
         return loss
 
-    print(f"{what}: {len(x)} windows of {x.shape[1]}, {epochs} times, {steps:,} updates", flush=True)
+    print(
+        f"{what}: {len(x)} windows of {x.shape[1]}, {epochs} times, {steps:,} updates", flush=True
+    )
     if not Trainer(step, {"model": model}, steps=steps).run():
-        raise Stopped
+        print("stopped: nothing was written")
+        raise KeyboardInterrupt
     return model
 
 
 @mg.no_grad()
-def roll_out(
-    predict: Callable[[Array], float], history: Array, window: int, steps: int
-) -> Array:
+def roll_out(predict: Callable[[Array], float], history: Array, window: int, steps: int) -> Array:
     """`steps` values after `history`, each predicted from the `window` values before it."""
     values = list(history[-window:])
     for _ in range(steps):
@@ -98,8 +95,9 @@ def default_recipe(train: Array, given: argparse.Namespace) -> Array:
     1. Logarithms, if all values are positive: growth by a factor becomes growth by a step.
     2. Of a long season (days in a year) the mean profile is taken out; a short one fits into the
        window, and the network learns it.
-    3. The mean of each window is subtracted from it and from the value that follows, so that a
-       level never seen in training is like any other.
+    3. If the series wanders, the mean of each window is subtracted from it and from the value that
+       follows: a level never seen in training is then like any other.  If it keeps coming back to
+       its mean, that is subtracted instead.
     4. The forecasts of several networks, which differ in their initial weights, are averaged.
     """
     positive = bool((train > 0).all())
@@ -109,10 +107,15 @@ def default_recipe(train: Array, given: argparse.Namespace) -> Array:
         profile = seasonal_profile(values, given.season)
     phases = np.arange(len(values) + given.horizon) % given.season
     values = values - profile[phases[: len(values)]]
+    mean = None if wanders(values, given.window, given.horizon) else values.mean()
+
+    def level(windows: Array) -> Array:
+        return windows.mean(-1) if mean is None else np.full(windows.shape[:-1], mean)
+
     x, y = series.windows(values, given.window)
-    level = x.mean(1, keepdims=True)
-    spread = float((x - level).std()) or 1.0
-    x, y = (x - level) / spread, (y - level[:, 0]) / spread
+    levels = level(x)
+    spread = float((x - levels[:, None]).std()) or 1.0
+    x, y = (x - levels[:, None]) / spread, (y - levels) / spread
     batch = 16 if len(x) < 1000 else 64
     epochs = given.epochs or max(1, round(UPDATES * batch / len(x)))
     forecasts = []
@@ -120,7 +123,7 @@ def default_recipe(train: Array, given: argparse.Namespace) -> Array:
         model = fit(x, y, given, batch, epochs, f"network {i + 1} of {NETWORKS}")
 
         def predict(window: Array, model: Forecaster = model) -> float:
-            return read(model, (window - window.mean()) / spread) * spread + window.mean()
+            return read(model, (window - level(window)) / spread) * spread + float(level(window))
 
         forecasts.append(roll_out(predict, values, given.window, given.horizon))
     forecast = np.mean(forecasts, 0) + profile[phases[len(values) :]]
@@ -131,6 +134,13 @@ def read(model: Forecaster, window: Array) -> float:
     """The next value after one window."""
     device = model.output.weight.device
     return float(model(mg.tensor(window, dtype=mg.float32, device=device).unsqueeze(0)).item())
+
+
+def wanders(values: Array, window: int, horizon: int) -> bool:
+    """Whether the mean of a window foretells the value `horizon` later better than that of all."""
+    later = values[window + horizon - 1 :]
+    means = series.windows(values, window)[0].mean(1)[: len(later)]
+    return bool(np.square(later - means).mean() < np.square(later - values.mean()).mean())
 
 
 def seasonal_profile(values: Array, season: int) -> Array:
@@ -194,7 +204,9 @@ def plot(path: Path, train: Array, truth: Array, forecasts: dict[str, Array], na
 def verdict(rmse: float, reference: float) -> str:
     """How the model stands against last season once more, said plainly."""
     if rmse < reference:
-        return f"The LSTM beats seasonal naive: its RMSE is {100 * (1 - rmse / reference):.0f}% lower."
+        return (
+            f"The LSTM beats seasonal naive: its RMSE is {100 * (1 - rmse / reference):.0f}% lower."
+        )
     return (
         f"The LSTM does NOT beat seasonal naive: its RMSE is {rmse / reference:.1f} times as high. "
         "Repeating last season would have been the better forecast."
@@ -232,16 +244,12 @@ def run(given: argparse.Namespace) -> int:
     mg.manual_seed(given.seed)
     try:
         forecast = (tutorial_recipe if tutorial else default_recipe)(train, given)
-    except Diverged as error:
+    except DivergenceError as error:
         print(
-            f"{PROG}: training diverged: {error}. Try a lower learning rate: --lr "
-            f"{given.lr / 4:g}",
+            f"{PROG}: training diverged: {error}. Try a lower learning rate: --lr {given.lr / 4:g}",
             file=sys.stderr,
         )
         return 1
-    except Stopped:
-        print("stopped: nothing was written")
-        return 130
     forecasts = {
         "LSTM": forecast,
         "naive": series.naive(train, given.horizon),

@@ -34,8 +34,14 @@ def show(what: str, formula: str, value: Array | float) -> None:
 
 
 def by_hand(
-    passengers: float, scaler: Scaler, h: Array, c: Array, W: dict[str, Array], b: dict[str, Array],
-    V: Array, d: Array,
+    passengers: float,
+    scaler: Scaler,
+    h: Array,
+    c: Array,
+    W: dict[str, Array],
+    b: dict[str, Array],
+    V: Array,
+    d: Array,
 ) -> tuple[Array, Array, Array]:
     """One step: the new h and c, and the forecast (in scaled units)."""
     x = np.atleast_1d(scaler.scale(np.array(passengers)))
@@ -64,9 +70,9 @@ def by_hand(
     return h, c, y
 
 
-def by_module(cell: nn.LSTMCell, dense: nn.Linear, x: Array, h: Array, c: Array) -> tuple[
-    mg.Tensor, mg.Tensor, mg.Tensor
-]:
+def by_module(
+    cell: nn.LSTMCell, dense: nn.Linear, x: Array, h: Array, c: Array
+) -> tuple[mg.Tensor, mg.Tensor, mg.Tensor]:
     """The same step with minigrad's modules."""
     new_h, new_c = cell(mg.tensor(x), (mg.tensor(h), mg.tensor(c)))
     return new_h, new_c, dense(new_h).tanh()
@@ -131,7 +137,9 @@ def run() -> None:
     value = loss()
     value.backward()
     print(f"\nIn truth there were {truth:g}: loss = (y - truth)^2 = {value.item():.6f}, scaled.")
-    print("Its gradient, by backpropagation and by finite differences ((f(w + e) - f(w - e)) / 2e):\n")
+    print(
+        "Its gradient, by backpropagation and by finite differences ((f(w + e) - f(w - e)) / 2e):\n"
+    )
     worst = 0.0
     for name, parameter in [*cell.named_parameters(), *dense.named_parameters()]:
         gradient = parameter.grad.numpy()
@@ -139,7 +147,9 @@ def run() -> None:
         error = np.abs(gradient.ravel() - differences).max()
         worst = max(worst, float(error))
         first = f"{gradient.ravel()[0]: .9f} {differences[0]: .9f}"
-        print(f"{name:<10} {gradient.shape!s:<8} first element {first}   greatest error {error:.0e}")
+        print(
+            f"{name:<10} {gradient.shape!s:<8} first element {first}   greatest error {error:.0e}"
+        )
     print(f"\nAll {sum(p.numel() for p in cell.parameters()) + units + 1} agree to {worst:.0e}.")
 
 

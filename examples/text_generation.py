@@ -1,9 +1,9 @@
 """Train an LSTM to write like a text of yours, one character after another.
 
-    python -m examples.text_generation                         train on built-in English
-    python -m examples.text_generation --text book.txt         train on your own text
-    python -m examples.text_generation train --resume          go on where you stopped
-    python -m examples.text_generation sample --prompt "The "  let the trained model write
+python -m examples.text_generation                         train on built-in English
+python -m examples.text_generation --text book.txt         train on your own text
+python -m examples.text_generation train --resume          go on where you stopped
+python -m examples.text_generation sample --prompt "The "  let the trained model write
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from minigrad.autograd.engine import Array
 from minigrad.checkpoint import load
 from minigrad.data.ngram import best_ngram
 from minigrad.data.text import Streams, Vocabulary, Windows, split
-from minigrad.training import Diverged, Trainer
+from minigrad.training import DivergenceError, Trainer
 from models.char_lstm import CharLSTM, Config, State, generate
 
 PROG = "python -m examples.text_generation"
@@ -65,6 +65,12 @@ class Run:
             config, **{name: value for name, value in chosen.items() if value is not None}
         )
         self.train, self.held_out = split(self.vocabulary.encode(text), options["held_out"])
+        if len(self.held_out) <= config.length:
+            raise ValueError(
+                f"the text is too short: of its {len(text):,} characters {len(self.held_out)} are "
+                f"held out, and evaluation needs more than {config.length} (see --held-out and "
+                "--length)"
+            )
         self.prompt = self.vocabulary.decode(self.held_out[: config.length])
         self.model = CharLSTM(config).to(self.device)
         self.optimizer = optim.Adam(self.model.parameters(), lr=options["lr"])
@@ -233,7 +239,7 @@ def train(given: argparse.Namespace) -> int:
     again = command_again(given)
     try:
         finished = trainer.run()
-    except Diverged as error:
+    except DivergenceError as error:
         advice = f"Try a lower learning rate: --lr {options['lr'] / 4:g}."
         kept = f" The last good state is in {path}." if path.exists() and trainer.best else ""
         print(f"{PROG}: training diverged: {error}. {advice}{kept}", file=sys.stderr)
@@ -301,7 +307,9 @@ def sample(given: argparse.Namespace) -> int:
         raise ValueError("the prompt must hold at least one character")
     unknown = vocabulary.unknown(prompt)
     if unknown:
-        raise ValueError(f"the text that it learnt from has no {unknown!r}: leave it out of --prompt")
+        raise ValueError(
+            f"the text that it learnt from has no {unknown!r}: leave it out of --prompt"
+        )
     temperature = given.temperature
     if temperature is None:
         temperature = 0.0 if windows else 0.8
@@ -333,7 +341,11 @@ def parser() -> cli.Parser:
     for name, what in (("train", "train a model"), ("sample", "let a trained model write")):
         command = commands.add_parser(name, help=what, description=what.capitalize() + ".")
         command.add_argument(
-            "--checkpoint", type=Path, default=CHECKPOINT, metavar="FILE", help="where the run is kept"
+            "--checkpoint",
+            type=Path,
+            default=CHECKPOINT,
+            metavar="FILE",
+            help="where the run is kept",
         )
         command.add_argument(
             "--device", type=cli.device, default="cpu", help="'cpu', or 'cuda' for an NVIDIA GPU"

@@ -25,7 +25,7 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
 
 
-class Diverged(RuntimeError):
+class DivergenceError(RuntimeError):
     """The loss, or a weight, is no longer finite."""
 
 
@@ -38,7 +38,7 @@ class Trainer:
     `evaluate(trainer)` returns the loss on held-out data; the run is then saved to `path`, with
     the weights that were best so far.  `config` is saved along, as it is.
 
-    Raises Diverged if a loss or a weight is not finite; the last good checkpoint stays.
+    Raises DivergenceError if a loss or a weight is not finite; the last good checkpoint stays.
     """
 
     CHECK_EVERY = 10  # reading a loss makes the host wait for a GPU: not at every step
@@ -108,7 +108,7 @@ class Trainer:
 
     def _checked(self, loss: float) -> float:
         if not math.isfinite(loss):
-            raise Diverged(f"the loss is {loss} at step {self.done}")
+            raise DivergenceError(f"the loss is {loss} at step {self.done}")
         return loss
 
     # --- checkpoints ----------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class Trainer:
             return
         for name, weight in self.parts["model"].state_dict().items():
             if weight.dtype.kind == "f" and not bool(np.isfinite(weight.value).all()):
-                raise Diverged(f"{name} is no longer finite after step {self.done}")
+                raise DivergenceError(f"{name} is no longer finite after step {self.done}")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         checkpoints.save(self.state_dict(), self.path)
 

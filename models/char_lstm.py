@@ -78,9 +78,7 @@ class CharLSTM(nn.Module):
         return F.cross_entropy(logits.reshape(-1, self.config.symbols), y.reshape(-1))
 
 
-def pick(
-    logits: mg.Tensor, temperature: float, top_k: int | None, generator: mg.Generator
-) -> int:
+def pick(logits: mg.Tensor, temperature: float, top_k: int | None, generator: mg.Generator) -> int:
     """One of the characters that `logits` (V,) rate: the best at temperature 0, else drawn.
 
     p = softmax(logits / temperature), among the `top_k` best only if given.

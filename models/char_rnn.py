@@ -39,9 +39,7 @@ class CharRNN(nn.Module):
                 nn.init.normal_(parameter, std=0.01)
         self.rnn.bias_hh_l0.requires_grad_(False)  # the recipe has one bias, PyTorch's RNN two
 
-    def forward(
-        self, x: mg.Tensor, h: mg.Tensor | None = None
-    ) -> tuple[mg.Tensor, mg.Tensor]:
+    def forward(self, x: mg.Tensor, h: mg.Tensor | None = None) -> tuple[mg.Tensor, mg.Tensor]:
         """Numbers of characters (T,) and the state before (1, H): logits (T, V), state after."""
         one_hot = F.one_hot(x, self.symbols).to(self.output.weight.dtype)  # (T, V)
         y, h = self.rnn(one_hot, h)  # (T, H)

@@ -9,7 +9,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.checkpoint import load
-from minigrad.training import Diverged, Progress, Trainer
+from minigrad.training import DivergenceError, Progress, Trainer
 
 
 def trainer(steps=25, path=None, evaluate_every=10, at=None):
@@ -100,7 +100,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, when):
         run.parts["model"][0].weight.data.fill_(float("nan"))
 
     run = trainer(path=path, at={when: spoil})
-    with pytest.raises(Diverged, match=r"loss is nan at step"):
+    with pytest.raises(DivergenceError, match=r"loss is nan at step"):
         run.run()
     if when < 10:
         assert not path.exists()
@@ -113,7 +113,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, when):
 def test_no_checkpoint_with_weights_that_are_not_finite(tmp_path):
     run = trainer(path=tmp_path / "run.ckpt")
     run.parts["model"][0].weight.data.fill_(float("inf"))
-    with pytest.raises(Diverged, match=r"0\.weight is no longer finite"):
+    with pytest.raises(DivergenceError, match=r"0\.weight is no longer finite"):
         run.save()
     assert not list(tmp_path.iterdir())
 

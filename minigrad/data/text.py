@@ -78,9 +78,20 @@ def _is_prose(paragraph: str) -> bool:
 
 def _plain(text: str) -> str:
     """Typographic quotes and dashes as ASCII; what else is not ASCII goes."""
-    for fancy, plain in {"“": '"', "”": '"', "‘": "'", "’": "'", "—": "--", "…": "..."}.items():
-        text = text.replace(fancy, plain)
-    return text.replace("–", "-").encode("ascii", "ignore").decode()
+    return text.translate(_PLAIN).encode("ascii", "ignore").decode()
+
+
+_PLAIN = str.maketrans(
+    {
+        "\N{LEFT DOUBLE QUOTATION MARK}": '"',
+        "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
+        "\N{LEFT SINGLE QUOTATION MARK}": "'",
+        "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+        "\N{EN DASH}": "-",
+        "\N{EM DASH}": "--",
+        "\N{HORIZONTAL ELLIPSIS}": "...",
+    }
+)
 
 
 def read_text(path: str | Path) -> str:

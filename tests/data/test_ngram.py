@@ -19,9 +19,7 @@ def slow(train, history, c, order):
     n = order - 1
     padded = [SYMBOLS] * n + list(train)
     h = tuple(([SYMBOLS] * n + list(history))[len(history) :]) if n else ()
-    seen = Counter(
-        padded[i + n] for i in range(len(train)) if tuple(padded[i : i + n]) == h
-    )
+    seen = Counter(padded[i + n] for i in range(len(train)) if tuple(padded[i : i + n]) == h)
     p = slow(train, history, c, order - 1)
     total = sum(seen.values()) + len(seen)
     return (seen[c] + len(seen) * p) / total if total else p
@@ -32,9 +30,7 @@ def test_it_is_what_it_says(train, held_out, order):
     p = witten_bell(np.array(train, int), np.array(held_out), SYMBOLS, order)
     assert p.shape == (order, len(held_out))
     for n in range(1, order + 1):
-        expected = [
-            slow(train, train + held_out[:i], c, n) for i, c in enumerate(held_out)
-        ]
+        expected = [slow(train, train + held_out[:i], c, n) for i, c in enumerate(held_out)]
         np.testing.assert_allclose(p[n - 1], expected, rtol=1e-12)
 
 

@@ -54,7 +54,9 @@ OLD = (
     + BOOK
     + "\nEnd of Project Gutenberg's Etext of Night\n"
 )
-TAIL_ONLY = BOOK + "\nEnd of the Project Gutenberg EBook of Night\n\n*** END OF THIS PROJECT GUTENBERG"
+TAIL_ONLY = (
+    BOOK + "\nEnd of the Project Gutenberg EBook of Night\n\n*** END OF THIS PROJECT GUTENBERG"
+)
 
 
 @pytest.mark.parametrize(

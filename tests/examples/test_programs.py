@@ -61,8 +61,8 @@ def test_train_then_sample(recipe, text, tmp_path, capsys):
 
     first = sample("--length", "30", "--seed", "1")
     assert first == sample("--length", "30", "--seed", "1")
-    assert sample("--prompt", "The cat", "--length", "5", "--top-k", "2").lower().startswith(
-        "the cat"
+    assert (
+        sample("--prompt", "The cat", "--length", "5", "--top-k", "2").lower().startswith("the cat")
     )
     greedy = [sample("--temperature", "0", "--length", "20", "--seed", s) for s in "12"]
     assert greedy[0] == greedy[1]
@@ -146,7 +146,8 @@ def test_divergence_is_told_with_advice(text, tmp_path, monkeypatch, capsys):
 def test_the_licence_of_a_gutenberg_book_is_cut(tmp_path, capsys):
     path = tmp_path / "book.txt"
     path.write_text(
-        "*** START OF THE PROJECT GUTENBERG EBOOK CATS ***\n" + TEXT
+        "*** START OF THE PROJECT GUTENBERG EBOOK CATS ***\n"
+        + TEXT
         + "*** END OF THE PROJECT GUTENBERG EBOOK CATS ***\nXYZ LICENSE XYZ\n"
     )
     checkpoint = str(tmp_path / "run.ckpt")
@@ -292,7 +293,11 @@ def test_help(name, capsys):
         ("text_generation", ["--dropout", "1"], "below 1"),
         ("text_generation", ["--device", "tpu"], "no such device"),
         ("text_generation", ["--recipe", "best"], "invalid choice"),
-        ("text_generation", ["--resume", "--checkpoint", "none.ckpt"], "no checkpoint at none.ckpt"),
+        (
+            "text_generation",
+            ["--resume", "--checkpoint", "none.ckpt"],
+            "no checkpoint at none.ckpt",
+        ),
         ("text_generation", ["sample", "--checkpoint", "none.ckpt"], "train first"),
         ("text_generation", ["sample", "--checkpoint", "SHORT"], "no minigrad checkpoint"),
         ("text_generation", ["sample", "--temperature", "-1"], "0 or greater"),

@@ -19,7 +19,7 @@ from minigrad.autograd.engine import Array
 from minigrad.device import array_module
 from minigrad.ops.selection import where
 
-CACHE = 2**15  # how many numbers are worked on at a time: they stay in the processor's cache
+RUN = 2**20  # how many numbers of gates are worked on at a time
 
 
 def width(B: int) -> int:
@@ -44,12 +44,13 @@ def fill(buffer: Array, given: Array | None) -> Array:
 
 
 def runs_of_steps(T: int, size: int) -> list[slice]:
-    """The time steps, in runs that fit the cache when one step has `size` numbers.
+    """The time steps, in runs of about RUN numbers when one step has `size`.
 
-    What can leave the recurrence is done for a run at a time: many steps where they are small and
-    calls cost more than arithmetic, a single one where it is large.
+    What can leave the recurrence is done for a run at a time, before or after the loop over its
+    steps: one call instead of many, with W in the processor's cache all along.  The buffers for
+    it, and all that evaluation needs for the gates, are then no longer than a run.
     """
-    n = max(1, CACHE // max(1, size))
+    n = max(1, RUN // max(1, size))
     return [slice(start, min(start + n, T)) for start in range(0, T, n)]
 
 

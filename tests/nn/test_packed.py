@@ -81,7 +81,7 @@ def test_dtypes() -> None:
     assert packed.float().data.dtype == mg.float32
     assert packed.half().data.dtype == mg.float16
     assert packed.to(mg.float32).double().data.dtype == mg.float64
-    assert packed.cpu().batch_sizes.tolist() == [2, 1, 1] and not packed.is_cuda
+    assert packed.cpu().batch_sizes.tolist() == [2, 1, 1] and not packed.cpu().is_cuda
 
 
 Z = mg.zeros

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.autograd.engine import Array, Node, wrap
+from minigrad.device import device, to_device
 from minigrad.fused.packed import Pack, Pad, Places
 from minigrad.ops.shape import cat
 
@@ -30,14 +31,14 @@ class PackedSequence(NamedTuple):
         return self.data.is_cuda
 
     def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
-        """The same on another device, or in another dtype; the sizes remain in main memory."""
+        """The same on another device, or in another dtype. Sizes and indices remain on the host."""
         return self._replace(data=self.data.to(*args, **kwargs))
 
     def cpu(self) -> PackedSequence:
         return self.to("cpu")
 
-    def cuda(self, device: Any = "cuda") -> PackedSequence:
-        return self.to(device)
+    def cuda(self, device: Any = None) -> PackedSequence:
+        return self._replace(data=self.data.cuda(device))
 
     def half(self) -> PackedSequence:
         return self._replace(data=self.data.half())
@@ -166,4 +167,7 @@ def unpack_sequence(packed_sequences: PackedSequence) -> list[Any]:
 
 
 def _lengths(lengths: Any) -> Array:
-    return np.asarray(lengths.value if isinstance(lengths, Node) else lengths, np.int64)
+    """On the host, where the sizes of things are decided."""
+    if isinstance(lengths, Node):
+        lengths = to_device(lengths.value, device("cpu"))
+    return np.asarray(lengths, np.int64)

@@ -213,7 +213,7 @@ class Tanh(Op):
         return np.tanh(x)
 
     def vjp(self, g: Any, y: Any) -> tuple[Any]:
-        return (g * (1 - y * y),)
+        return (g - g * (y * y),)  # two array passes beat one and a Python number
 
 
 def tanh(input: Any) -> Any:

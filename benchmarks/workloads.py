@@ -83,9 +83,8 @@ class Training:
         self.loss = loss
         self.clip = clip
         self.optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=0.001)
-        self.batches = itertools.cycle(
-            [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in batches]
-        )
+        # torch.tensor copies: the batches belong to the library, also where memory is measured
+        self.batches = itertools.cycle([(torch.tensor(x), torch.tensor(y)) for x, y in batches])
 
     def forward(self) -> Any:
         x, target = next(self.batches)

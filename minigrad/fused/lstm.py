@@ -166,23 +166,18 @@ class LSTM(Op):
             if dx is not None:
                 recurrence.project(W_T, rows, out=dx[run])  # a = W x + U h' + b: to x
 
-        gb = da.reshape(4 * H, -1).sum(1) if self.wants(5) or self.wants(6) else None
-        gW_hr = None
+        gW = gU = gb = gW_hr = None
+        if self.wants(3):
+            gW = recurrence.weight_gradient(da, x)
+        if self.wants(4):
+            gU = recurrence.weight_gradient(da, recurrence.swap(states[:-1, :, :B]))
+        if self.wants(5) or self.wants(6):
+            gb = da.reshape(4 * H, -1).sum(1)
         if W_hr is not None and self.wants(7):
             m = gates[:, 3] * np.tanh(cells[1:])
             gW_hr = recurrence.weight_gradient(dh_all, recurrence.swap(m[:, :, :B]))
-        return (
-            None if dx is None else recurrence.swap(dx[:, :, :B]),
-            dh[:, :B].T,
-            dc[:, :B].T,
-            recurrence.weight_gradient(da, x) if self.wants(3) else None,
-            recurrence.weight_gradient(da, recurrence.swap(states[:-1, :, :B]))
-            if self.wants(4)
-            else None,
-            gb,
-            gb,
-            gW_hr,
-        )
+        gx = None if dx is None else recurrence.swap(dx[:, :, :B])
+        return gx, dh[:, :B].T, dc[:, :B].T, gW, gU, gb, gb, gW_hr
 
 
 def _sigmoid_by_tanh(a: Array) -> tuple[Array, Array]:

@@ -123,15 +123,12 @@ class RNN(Op):
             if dx is not None:
                 recurrence.project(W_T, rows, out=dx[run])  # a = W x + U h' + b: to x
 
-        gU = None
+        gW = gU = gb = None
+        if self.wants(2):
+            gW = recurrence.weight_gradient(da, x)
         if self.wants(3):
             gU = recurrence.weight_gradient(da, recurrence.swap(states[:-1, :, :B]))
-        gb = da.reshape(H, -1).sum(1) if self.wants(4) or self.wants(5) else None
-        return (
-            None if dx is None else recurrence.swap(dx[:, :, :B]),
-            dh[:, :B].T,
-            recurrence.weight_gradient(da, x) if self.wants(2) else None,
-            gU,
-            gb,
-            gb,
-        )
+        if self.wants(4) or self.wants(5):
+            gb = da.reshape(H, -1).sum(1)
+        gx = None if dx is None else recurrence.swap(dx[:, :, :B])
+        return gx, dh[:, :B].T, gW, gU, gb, gb

@@ -349,23 +349,27 @@ class LSTM(RNNBase):
 
     blocks = 4
     has_cell = True
+    forget_bias: float | None = None
 
     def __init__(self, *args: Any, forget_bias: float | None = None, **kwargs: Any) -> None:
-        self.__dict__["forget_bias"] = forget_bias
         super().__init__(*args, **kwargs)
+        if forget_bias is not None and not self.bias:
+            raise ValueError("forget_bias needs bias=True")
+        self.forget_bias = forget_bias
+        self._set_forget_bias()
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
+        self._set_forget_bias()
+
+    def _set_forget_bias(self) -> None:
         if self.forget_bias is None:
             return
-        if not self.bias:
-            raise ValueError("forget_bias needs bias=True")
         forget = slice(self.hidden_size, 2 * self.hidden_size)
         with no_grad():
-            for names in self._all_weights:
-                b_ih, b_hh = names[2:4]
-                getattr(self, b_ih)[forget] = self.forget_bias
-                getattr(self, b_hh)[forget] = 0
+            for _, _, b_ih, b_hh, *_ in self.all_weights:
+                b_ih[forget] = self.forget_bias
+                b_hh[forget] = 0
 
     def _op(self, batch_sizes: list[int] | None) -> Op:
         return lstm.LSTM(batch_sizes)

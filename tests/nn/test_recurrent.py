@@ -232,6 +232,7 @@ def test_parameters_and_their_order() -> None:
 
 def test_forget_bias() -> None:
     layer = nn.LSTM(3, 4, 2, bidirectional=True, forget_bias=1.0)
+    layer.reset_parameters()
     for _, _, b_ih, b_hh in layer.all_weights:
         np.testing.assert_array_equal((b_ih + b_hh)[4:8].detach().numpy(), np.ones(4))
         assert (b_ih + b_hh).detach().numpy()[:4].any()

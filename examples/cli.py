@@ -9,18 +9,30 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import minigrad as mg
 from minigrad.data import text
 
 
 class Parser(argparse.ArgumentParser):
-    """Shows defaults in --help, and answers a wrong value with one line and exit code 2."""
+    """Answers a wrong value with one line and exit code 2, and shows descriptions as written."""
 
-    def __init__(self, **keywords: object) -> None:
-        keywords.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
-        super().__init__(allow_abbrev=False, **keywords)  # type: ignore[arg-type]
+    def __init__(self, prog: str, **keywords: Any) -> None:
+        super().__init__(
+            prog=prog,
+            usage=keywords.pop("usage", f"{prog} [options]"),
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **keywords,
+        )
+
+    def option(self, name: str, kind: Any, what: str, **keywords: Any) -> None:
+        """Add `--name VALUE`; its help ends with the default, if there is one."""
+        keywords.setdefault("metavar", "N")
+        if keywords.get("default") is not None:
+            what += " (default: %(default)s)"
+        self.add_argument(name, type=kind, help=what, **keywords)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (--help explains the options)\n")

@@ -265,15 +265,12 @@ def run(given: argparse.Namespace) -> int:
 def parser() -> cli.Parser:
     description = (__doc__ or "").strip().split("\n\n")
     result = cli.Parser(
-        prog=PROG,
+        PROG,
         description=description[0] + "\n\n" + description[2],
         epilog=description[1],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
-    def add(name: str, kind: object, what: str, **more: object) -> None:
-        result.add_argument(name, type=kind, help=what, **more)  # type: ignore[arg-type]
-
+    add = result.option
     add("--csv", Path, "a file with a line of column names (default: built-in)", metavar="FILE")
     add("--column", str, "which column to forecast", metavar="NAME")
     result.add_argument(
@@ -289,7 +286,7 @@ def parser() -> cli.Parser:
     add("--epochs", cli.positive(int), "passes over the data (default: by its size; tutorial: 150)")
     add("--lr", cli.positive(float), "learning rate (default: 0.01; tutorial: 0.001)")
     add("--seed", cli.not_negative(int), "same seed, same run", default=0)
-    add("--device", cli.device, "'cpu', or 'cuda' for an NVIDIA GPU", default="cpu")
+    add("--device", cli.device, "'cpu', or 'cuda' for a GPU", default="cpu", metavar="NAME")
     add("--plot", Path, "the picture", default=Path("runs/forecast.png"), metavar="FILE")
     return result
 

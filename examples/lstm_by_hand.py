@@ -8,7 +8,6 @@ finite differences.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 import numpy as np
@@ -155,12 +154,7 @@ def run() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     description, _, rest = (__doc__ or "").partition("\n\n")
-    cli.Parser(
-        prog=PROG,
-        description=description,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(arguments)
+    cli.Parser(PROG, usage=PROG, description=description, epilog=rest).parse_args(arguments)
     with cli.clear_errors(PROG):
         run()
     return 0

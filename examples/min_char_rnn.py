@@ -64,16 +64,12 @@ def run(given: argparse.Namespace) -> None:
 def parser() -> cli.Parser:
     description = (__doc__ or "").strip().split("\n\n")
     result = cli.Parser(
-        prog=PROG,
+        PROG,
         description=description[0] + "\n\n" + description[2],
         epilog=description[1],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
-    def add(name: str, kind: object, what: str, **more: object) -> None:
-        shown = "" if more.get("default") is None else " (default: %(default)s)"
-        result.add_argument(name, type=kind, help=what + shown, **more)  # type: ignore[arg-type]
-
+    add = result.option
     add("--text", Path, "the text to learn (default: built-in English)", metavar="FILE")
     add("--iterations", cli.positive(int), "updates", default=10000)
     add("--every", cli.positive(int), "updates from one sample to the next", default=1000)

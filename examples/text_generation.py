@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import math
 import shlex
 import sys
@@ -23,7 +24,6 @@ import minigrad as mg
 from examples import cli
 from minigrad import nn, optim
 from minigrad.autograd.engine import Array
-from minigrad.checkpoint import load
 from minigrad.data.ngram import best_ngram
 from minigrad.data.text import Streams, Vocabulary, Windows, split
 from minigrad.training import DivergenceError, Trainer
@@ -55,6 +55,7 @@ class Run:
 
     def __init__(self, options: dict[str, Any], text: str, path: Path) -> None:
         mg.manual_seed(options["seed"])
+        given_text = text
         if options["recipe"] == "windows":
             text = text.lower()
         self.options, self.device = options, mg.device(options["device"])
@@ -100,6 +101,7 @@ class Run:
                 "model": dataclasses.asdict(config),
                 "characters": self.vocabulary.characters,
                 "prompt": self.prompt,
+                "fingerprint": fingerprint(given_text),
             },
         )
 
@@ -184,6 +186,10 @@ class Run:
         return self.vocabulary.decode(numbers)
 
 
+def fingerprint(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def in_both_units(loss: float) -> str:
     return f"{loss:.3f} nats = {loss / math.log(2):.3f} bits per character"
 
@@ -201,23 +207,22 @@ def train(given: argparse.Namespace) -> int:
     saved = None
     if given.resume:
         saved = load_run(path, given.device)
+        refuse_new_settings(given)
         options = {**saved["config"], "device": str(given.device)}
         given.text = Path(options["text"]) if options["text"] else None
     else:
         options = {**vars(given), "device": str(given.device)}
-        options["text"] = None if given.text is None else str(given.text)
+        options["text"] = None if given.text is None else str(given.text.absolute())
         for name in ("resume", "checkpoint", "command"):
             options.pop(name, None)
         if options["lr"] is None:
             options["lr"] = 0.001 if given.recipe == "windows" else 0.004
-        if path.exists() and not path.is_file():
-            raise ValueError(f"{path} is not a file")
     text = cli.read_book(given.text)
     run = Run(options, text, path)
     trainer = run.trainer
     assert trainer is not None
     if saved is not None:
-        if saved["config"]["characters"] != run.vocabulary.characters:
+        if saved["config"]["fingerprint"] != fingerprint(text):
             raise ValueError(f"{given.text or 'the built-in text'} is not the text that {path} saw")
         trainer.load_state_dict(saved)
         if given.steps:
@@ -235,6 +240,7 @@ def train(given: argparse.Namespace) -> int:
     print(f"to beat: held-out {in_both_units(baseline)} (the best n-gram, n = {order})")
     if saved is None:
         set_length(trainer, run, given)
+        keep_earlier_run(path)
     print(f"steps: {trainer.done} of {trainer.steps} done; Ctrl-C saves and stops", flush=True)
     again = command_again(given)
     try:
@@ -260,6 +266,30 @@ def train(given: argparse.Namespace) -> int:
     return 0
 
 
+def refuse_new_settings(given: argparse.Namespace) -> None:
+    """A resumed run is the very same run: raises ValueError for settings that it would ignore."""
+    defaults = vars(parser().parse_args(["train"]))
+    free = ("resume", "checkpoint", "device", "steps")
+    given_too = [
+        "--" + name.replace("_", "-")
+        for name, value in vars(given).items()
+        if name not in free and value != defaults[name]
+    ]
+    if given_too:
+        raise ValueError(
+            f"--resume goes on with the text and the settings of the run: leave out "
+            f"{', '.join(given_too)} (--steps may change)"
+        )
+
+
+def keep_earlier_run(path: Path) -> None:
+    """A new run does not overwrite an earlier one, which may have taken hours."""
+    if path.is_file():
+        kept = path.with_name(path.name + ".old")
+        path.replace(kept)
+        print(f"{path} holds an earlier run (--resume goes on with one): kept as {kept}")
+
+
 def set_length(trainer: Trainer, run: Run, given: argparse.Namespace) -> None:
     """How many steps: as given, or as many as fit into --minutes, or what the recipe needs."""
     if given.minutes:
@@ -283,7 +313,7 @@ def load_run(path: Path, device: mg.device) -> dict[str, Any]:
     """The checkpoint of a run. Raises ValueError if there is none."""
     if not path.exists():
         raise ValueError(f"no checkpoint at {path}: train first, or say where with --checkpoint")
-    saved = load(path, map_location=str(device))
+    saved = mg.load(path, map_location=str(device))
     if not isinstance(saved, dict) or "characters" not in saved.get("config", {}):
         raise ValueError(f"{path} is a checkpoint, but not of this program")
     return saved
@@ -332,39 +362,39 @@ def sample(given: argparse.Namespace) -> int:
 def parser() -> cli.Parser:
     description = (__doc__ or "").strip().split("\n\n")
     result = cli.Parser(
-        prog=PROG,
+        PROG,
+        usage=f"{PROG} [train | sample] [options]",
         description=description[0] + " With no command: train.",
         epilog=description[1],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = result.add_subparsers(dest="command", metavar="train | sample")
-    for name, what in (("train", "train a model"), ("sample", "let a trained model write")):
-        command = commands.add_parser(name, help=what, description=what.capitalize() + ".")
-        command.add_argument(
-            "--checkpoint",
-            type=Path,
-            default=CHECKPOINT,
-            metavar="FILE",
-            help="where the run is kept",
+    for name, what, add in (
+        ("train", "train a model", _add_train),
+        ("sample", "let a trained model write", _add_sample),
+    ):
+        words = f"{what}; '{PROG} {name} --help' lists the options"
+        command = commands.add_parser(
+            name, prog=f"{PROG} {name}", help=words, description=f"{what.capitalize()}."
         )
-        command.add_argument(
-            "--device", type=cli.device, default="cpu", help="'cpu', or 'cuda' for an NVIDIA GPU"
+        add(command)
+        command.option(
+            "--device", cli.device, "'cpu', or 'cuda' for a GPU", default="cpu", metavar="NAME"
         )
-        (_add_train if name == "train" else _add_sample)(command)
+        command.option(
+            "--checkpoint", Path, "where the run is kept", default=CHECKPOINT, metavar="FILE"
+        )
     return result
 
 
-def _add_train(command: argparse.ArgumentParser) -> None:
-    def add(name: str, kind: Any, what: str, **more: Any) -> None:
-        command.add_argument(name, type=kind, help=what, **more)
-
+def _add_train(command: cli.Parser) -> None:
+    add = command.option
     add("--text", Path, "the text to learn (default: built-in English)", metavar="FILE")
     command.add_argument(
         "--recipe",
         choices=["stream", "windows"],
         default="stream",
-        help="stream: learn at every character, and remember across chunks; windows: each window "
-        "of 50 lower-case characters predicts the next",
+        help="stream (default): learn at every character, and remember across chunks; windows: "
+        "each window of 50 lower-case characters predicts the next",
     )
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     add("--steps", cli.positive(int), f"updates (default: {STEPS}; windows: one pass)")
@@ -382,18 +412,16 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     add("--every", cli.positive(int), "steps between evaluations", default=100)
 
 
-def _add_sample(command: argparse.ArgumentParser) -> None:
-    def add(name: str, kind: Any, what: str, **more: Any) -> None:
-        command.add_argument(name, type=kind, help=what, **more)
-
+def _add_sample(command: cli.Parser) -> None:
+    add = command.option
     add("--length", cli.positive(int), "characters to write", default=500)
-    add("--prompt", str, "how the text begins")
+    add("--prompt", str, "how the text begins", metavar="TEXT")
     add(
         "--temperature",
         cli.not_negative(float),
         "0: always the likeliest character; 1: as the model has it (default: 0.8; windows: 0)",
     )
-    add("--top-k", cli.positive(int), "choose among the K likeliest characters only", metavar="K")
+    add("--top-k", cli.positive(int), "choose among the N likeliest characters only")
     add("--seed", cli.not_negative(int), "same seed, same text (default: another each time)")
 
 

@@ -104,6 +104,29 @@ def test_stopped_and_resumed_is_the_very_same_run(recipe, text, tmp_path, monkey
         np.testing.assert_array_equal(weight.numpy(), parts["parts"]["model"][name].numpy())
 
 
+def test_resuming_is_strict_and_starting_anew_is_safe(text, tmp_path, capsys):
+    path = tmp_path / "run.ckpt"
+    first = ["--text", text, "--checkpoint", str(path), "--steps", "3", *TINY]
+    assert text_generation.main(first) == 0
+    resume = ["--resume", "--checkpoint", str(path)]
+    with pytest.raises(SystemExit) as stop:
+        text_generation.main([*resume, "--lr", "0.1", "--held-out", "0.2"])
+    assert stop.value.code == 2
+    assert "leave out --lr, --held-out" in capsys.readouterr().err
+    assert text_generation.main([*resume, "--steps", "5"]) == 0
+    assert load(path)["done"] == 5
+    assert text_generation.main([*resume]) == 0
+    assert "nothing left to do" in capsys.readouterr().out
+    saved = path.read_bytes()
+    assert text_generation.main(first) == 0
+    assert (tmp_path / "run.ckpt.old").read_bytes() == saved
+    assert load(path)["done"] == 3
+    Path(text).write_text(TEXT[1:])
+    with pytest.raises(SystemExit):
+        text_generation.main(resume)
+    assert "is not the text that" in capsys.readouterr().err
+
+
 def test_ctrl_c_in_a_shell(text, tmp_path):
     checkpoint = tmp_path / "run.ckpt"
     arguments = ["--text", text, "--steps", "1000000", "--every", "100", *TINY]

@@ -13,22 +13,36 @@ PAGES = sorted(ROOT.glob("README.md")) + sorted(ROOT.glob("*/README.md"))
 
 
 def snippets() -> list[Any]:
-    """Each snippet with the first one of its page, where the imports stand, and its line."""
+    """Each snippet of each page, with what has to run before it.
+
+    That is the first one of the page, where the imports stand, and the earlier ones of its section.
+    """
     found = []
     for page in PAGES:
+        before: list[str] = []
+        first: list[str] = []
         text = page.read_text()
-        blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.M | re.S))
-        for block in blocks:
-            line = text[: block.start(1)].count("\n")
-            name = f"{page.relative_to(ROOT)}:{line + 1}"
-            found.append(pytest.param(blocks[0][1], "\n" * line + block[1], page, id=name))
+        for part in re.finditer(r"^(#+ [^\n]*)$|^```(\w*)\n(.*?)^```$", text, re.M | re.S):
+            if part[1]:
+                before = list(first)
+            elif part[2] == "python":
+                line = text[: part.start(3)].count("\n")
+                code = "\n" * line + part[3]  # so that a traceback shows the page's own lines
+                name = f"{page.relative_to(ROOT)}:{line + 1}"
+                found.append(pytest.param([*before, code], page, id=name))
+                before.append(code)
+                first = first or [code]
     return found
 
 
-@pytest.mark.parametrize(("prelude", "snippet", "page"), snippets())
-def test_snippet(prelude: str, snippet: str, page: Path, tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize(("codes", "page"), snippets())
+def test_snippet(codes: list[str], page: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    if prelude.strip() != snippet.strip():
-        exec(compile(prelude, str(page), "exec"), namespace)
-    exec(compile(snippet, str(page), "exec"), namespace)
+    for code in codes:
+        exec(compile(code, str(page), "exec"), namespace)
+
+
+def test_the_snippets_are_found() -> None:
+    pages = {parameters.values[1] for parameters in snippets()}
+    assert {page.parent.name for page in pages} >= {"tests", "minigrad"}

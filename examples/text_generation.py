@@ -241,6 +241,9 @@ def train(given: argparse.Namespace) -> int:
     if saved is None:
         set_length(trainer, run, given)
         keep_earlier_run(path)
+    if trainer.done >= trainer.steps:
+        print(f"all {trainer.steps} steps are done: nothing left to do (--steps N goes on to N)")
+        return 0
     print(f"steps: {trainer.done} of {trainer.steps} done; Ctrl-C saves and stops", flush=True)
     again = command_again(given)
     try:
@@ -253,9 +256,7 @@ def train(given: argparse.Namespace) -> int:
     if not finished:
         print(f"stopped after step {trainer.done}, saved to {path}. To go on:\n    {again}")
         return 130
-    if trainer.best is None:
-        print(f"{path}: nothing left to do; --steps N trains up to step N")
-        return 0
+    assert trainer.best is not None  # the last step is always evaluated
     loss = trainer.best["loss"]
     verdict = "better" if loss < baseline else "not yet better"
     print(

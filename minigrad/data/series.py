@@ -116,7 +116,8 @@ def find_season(values: Array, candidates: Sequence[int] = (4, 7, 12, 24, 52, 36
 
     A season of m correlates with itself m steps later and not m / 2 steps later: the candidate with
     the greatest difference of the two (of the series less its linear trend) is taken, if at least
-    0.3.  Only periods that fit three times are considered.
+    0.3.  Only periods that fit three times are considered, and short ones only if their
+    neighbours correlate less.
     """
     t = np.arange(len(values))
     x = values - np.polyval(np.polyfit(t, values, 1), t)
@@ -125,7 +126,12 @@ def find_season(values: Array, candidates: Sequence[int] = (4, 7, 12, 24, 52, 36
     def correlation(lag: int) -> float:
         return float(np.mean(x[lag:] * x[: len(x) - lag])) / variance
 
-    scores = {m: correlation(m) - correlation(m // 2) for m in candidates if 3 * m <= len(x)}
+    scores = {
+        m: correlation(m) - correlation(m // 2)
+        for m in candidates
+        if 3 * m <= len(x)
+        and (m > 24 or correlation(m) > max(correlation(m - 1), correlation(m + 1)))
+    }
     best = max(scores, key=lambda m: scores[m], default=None)
     return best if best is not None and scores[best] >= 0.3 else None
 

@@ -78,6 +78,7 @@ def test_a_season_is_found(season, phase, trend):
 def test_no_season_in_noise():
     assert series.find_season(np.random.default_rng(0).normal(size=300)) is None
     assert series.find_season(np.arange(300.0)) is None
+    assert series.find_season(np.sin(np.arange(90) * np.pi / 3)) is None  # 6 is no candidate
     assert series.find_season(np.ones(5)) is None
     assert series.find_season(flights()) == 12
 

@@ -25,7 +25,7 @@ class Config:
     dropout: float = 0.2  # after each layer
     embedding: int = 64  # features per character; the windows recipe has 1
     length: int = 64  # characters per chunk, or per window
-    batch: int = 32
+    batch: int = 16
 
     @classmethod
     def of_recipe(cls, recipe: str, symbols: int) -> Config:

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 import strict_cupy
+
 from examples import forecasting, text_generation
 from minigrad.training import Trainer
 

@@ -66,9 +66,16 @@ class ToDevice(Op):
 
 
 def cast(x: Any, dtype: DType) -> Any:
-    """`x` in `dtype`; `x` itself if it has that dtype already."""
+    """`x` in `dtype`; `x` itself if it has that dtype already.
+
+    No gradient passes through integers or booleans: they move in steps.
+    """
     value = x.value if isinstance(x, Node) else x
-    return x if value.dtype == dtype else Cast(dtype)(x)
+    if value.dtype == dtype:
+        return x
+    if dtype.kind != "f" and isinstance(x, Node):
+        return wrap(value.astype(dtype))
+    return Cast(dtype)(x)
 
 
 def floating(x: Any) -> Any:

@@ -331,10 +331,15 @@ class Tensor(Node):
         return builtins.bool(self.value.item())
 
     def __float__(self) -> builtins.float:
-        return builtins.float(self.item())
+        return builtins.float(self._one())
 
     def __int__(self) -> builtins.int:
-        return builtins.int(self.item())
+        return builtins.int(self._one())
+
+    def _one(self) -> Any:
+        if self.value.size != 1:
+            raise ValueError(f"only a tensor of one element is a number, not one of {self.shape}")
+        return self.value.item()
 
     def __index__(self) -> builtins.int:
         if self.value.dtype.kind not in "iub" or self.value.size != 1:
@@ -436,6 +441,8 @@ class Tensor(Node):
 
     def fill_(self, value: Any) -> Self:
         if isinstance(value, Node):
+            if value.shape:
+                raise RuntimeError(f"fill_: the value must have no dimensions, not {value.shape}")
             return self.copy_(value)
         return self._become(Overwrite()(self, value))
 
@@ -632,9 +639,7 @@ class Tensor(Node):
         for argument in arguments:
             if isinstance(argument, Node):
                 dtype, device = argument.value.dtype, device_of(argument.value)
-            elif isinstance(argument, Device) or (
-                isinstance(argument, str) and argument.partition(":")[0] in ("cpu", "cuda")
-            ):
+            elif isinstance(argument, Device | str):
                 device = argument
             elif not isinstance(argument, builtins.bool):  # PyTorch's non_blocking, copy
                 dtype = argument
@@ -732,13 +737,14 @@ class Tensor(Node):
     contiguous = shapes.contiguous
     repeat = shapes.repeat
     tile = shapes.tile
-    split = shapes.split
     chunk = shapes.chunk
     unbind = shapes.unbind
     roll = shapes.roll
     view_as = shapes.reshape_as
     T = property(shapes.reversed_dims)
     mT = property(shapes.matrix_transpose)  # noqa: N815
+    bernoulli = creation.bernoulli
+    multinomial = creation.multinomial
     masked_select = indexing.masked_select
     index_select = indexing.index_select
     index_add = indexing.index_add
@@ -767,6 +773,10 @@ class Tensor(Node):
     unique = sorting.unique
     bincount = sorting.bincount
     __getitem__ = indexing.getitem
+
+    def split(self, split_size: Any, dim: builtins.int = 0) -> Any:
+        """See `shape.split`."""
+        return shapes.split(self, split_size, dim)
 
     def __rmatmul__(self, other: Any) -> Tensor:
         return linalg.matmul(other, self)
@@ -893,9 +903,10 @@ def _numbers(value: Array) -> str:
     if value.dtype.kind != "f":
         return np.array2string(
             value, separator=", ", prefix="tensor(", threshold=1000, max_line_width=81
-        )
+        ).replace(", ..., ", ",  ..., ")
     write = _float_format(shown.astype(np.float64))
-    width = max(len(write(v)) for v in shown.ravel().tolist()) if value.ndim else 0
+    finite = shown[np.isfinite(shown)].tolist() if value.ndim else []
+    width = max([len(write(v)) for v in finite], default=0)
     return np.array2string(
         value,
         separator=", ",
@@ -903,7 +914,7 @@ def _numbers(value: Array) -> str:
         threshold=1000,
         max_line_width=81,
         formatter={"float_kind": lambda v: write(float(v)).rjust(width)},
-    )
+    ).replace(", ..., ", ",  ..., ")
 
 
 def _float_format(shown: Array) -> Callable[[float], str]:

@@ -649,16 +649,30 @@ def _starting_gradient(root: Node, given: Any, create_graph: bool) -> Any:
     return given if create_graph else given.value
 
 
+def _starts(outputs: Any, given: Any, create_graph: bool) -> tuple[list[Node], list[Any]]:
+    """The outputs, one or several, and the gradient to start from at each."""
+    roots = [outputs] if isinstance(outputs, Node) else list(outputs)
+    gradients = [given] * len(roots) if given is None or isinstance(given, Node) else list(given)
+    if len(gradients) != len(roots) or (isinstance(given, Node) and len(roots) != 1):
+        raise ValueError(f"{len(roots)} outputs, but {len(gradients)} grad_outputs")
+    return roots, [
+        _starting_gradient(r, g, create_graph) for r, g in zip(roots, gradients, strict=True)
+    ]
+
+
 def backward(
-    root: Node, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
 ) -> None:
-    """Add the gradient of `root` to `.grad` of every leaf that it depends on.
+    """Add the gradient of `tensors`, one or several, to `.grad` of every leaf they depend on.
 
     The graph is freed on the way unless `retain_graph` (by default as `create_graph`).
     """
-    start = _starting_gradient(root, gradient, create_graph)
+    roots, starts = _starts(tensors, grad_tensors, create_graph)
     keep = create_graph if retain_graph is None else retain_graph
-    run_backward([root], [start], None, keep, create_graph)
+    run_backward(roots, starts, None, keep, create_graph)
 
 
 def grad(
@@ -675,22 +689,13 @@ def grad(
     `create_graph` the result can be differentiated again.  An input that the outputs do not depend
     on is an error, or None with `allow_unused`.  `.grad` of the leaves is not touched.
     """
-    roots = [outputs] if isinstance(outputs, Node) else list(outputs)
     targets = [inputs] if isinstance(inputs, Node) else list(inputs)
-    if grad_outputs is None:
-        given: list[Any] = [None] * len(roots)
-    elif isinstance(grad_outputs, Node):
-        given = [grad_outputs]
-    else:
-        given = list(grad_outputs)
-    if len(given) != len(roots):
-        raise ValueError(f"{len(roots)} outputs, but {len(given)} grad_outputs")
     if not targets:
-        raise ValueError("grad() needs non-empty inputs")
+        raise RuntimeError("grad() needs non-empty inputs")
     for i, target in enumerate(targets):
         if not target.requires_grad:
             raise RuntimeError(f"input {i} of grad() does not require grad")
-    starts = [_starting_gradient(r, g, create_graph) for r, g in zip(roots, given, strict=True)]
+    roots, starts = _starts(outputs, grad_outputs, create_graph)
     keep = create_graph if retain_graph is None else retain_graph
     found = run_backward(roots, starts, targets, keep, create_graph)
     for i, g in enumerate(found):

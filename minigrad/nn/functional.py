@@ -381,6 +381,8 @@ def cross_entropy(
     if not 0 <= label_smoothing <= 1:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     class_dim = _class_dim(input, target)
+    if input.dtype.kind != "f":
+        raise RuntimeError(f"cross_entropy: the scores must be floating, not {input.dtype}")
     C = input.shape[class_dim]
     w = _class_weights(weight, input, C)
     if target.dtype.kind == "f" and tuple(target.shape) == tuple(input.shape):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.autograd.engine import Array, Node, Op, wrap
-from minigrad.dtypes import floating, operands
+from minigrad.dtypes import floating, operands, result_type
 
 Function = Callable[..., Any]
 
@@ -41,7 +41,13 @@ def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
     a, b = operands(input, other)
     if alpha == 1:
         return Add()(a, b)
-    return add(a, b * alpha)
+    return add(a, b * _checked_alpha(alpha, a, b))
+
+
+def _checked_alpha(alpha: float, a: Any, b: Any) -> float:
+    if isinstance(alpha, float) and result_type(a, b).kind != "f":
+        raise RuntimeError(f"for integer tensors alpha must be an integer, not {alpha}")
+    return alpha
 
 
 class Sub(Op):
@@ -64,7 +70,7 @@ def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
     a, b = operands(input, other)
     if alpha == 1:
         return Sub()(a, b)
-    return sub(a, b * alpha)
+    return sub(a, b * _checked_alpha(alpha, a, b))
 
 
 class Mul(Op):
@@ -135,7 +141,10 @@ class Neg(Op):
     """y = -x."""
 
     def forward(self, x: Array) -> Array:
-        return -x
+        try:
+            return -x
+        except TypeError as error:  # as in PyTorch, a RuntimeError
+            raise ValueError("booleans cannot be negated: use ~ or logical_not") from error
 
     def vjp(self, g: Any) -> tuple[Any]:
         return (-g,)
@@ -178,7 +187,10 @@ class TruncDivide(FloorDivide):
     """y = a / b rounded towards 0."""
 
     def forward(self, a: Array, b: Array) -> Array:
-        return np.trunc(np.true_divide(a, b)).astype(np.result_type(a, b))
+        if np.result_type(a, b).kind == "f":
+            return np.trunc(np.true_divide(a, b))
+        down = _no_division_by_zero(np.floor_divide, a, b)
+        return down + ((down < 0) & (down * b != a))  # of a negative quotient, one up
 
 
 class Remainder(Op):
@@ -413,19 +425,26 @@ def logical_not(input: Any) -> Any:
     return unrecorded(np.logical_not, input)
 
 
+def _bitwise(function: Function, a: Any, b: Any) -> Any:
+    try:
+        return unrecorded(function, a, b)
+    except TypeError as error:  # as in PyTorch, a RuntimeError
+        raise RuntimeError("& | and ^ are for integers and booleans only") from error
+
+
 def bitwise_and(input: Any, other: Any) -> Any:
     """input & other, elementwise, of integers or booleans."""
-    return unrecorded(np.bitwise_and, *operands(input, other))
+    return _bitwise(np.bitwise_and, *operands(input, other))
 
 
 def bitwise_or(input: Any, other: Any) -> Any:
     """input | other, elementwise, of integers or booleans."""
-    return unrecorded(np.bitwise_or, *operands(input, other))
+    return _bitwise(np.bitwise_or, *operands(input, other))
 
 
 def bitwise_xor(input: Any, other: Any) -> Any:
     """input ^ other, elementwise, of integers or booleans."""
-    return unrecorded(np.bitwise_xor, *operands(input, other))
+    return _bitwise(np.bitwise_xor, *operands(input, other))
 
 
 def bitwise_not(input: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.autograd.engine import Array, Op
-from minigrad.dtypes import floating
+from minigrad.dtypes import cast, floating, int64
 from minigrad.ops.arithmetic import no_slope, unrecorded
 
 
@@ -98,7 +98,7 @@ class Square(Op):
 
 def square(input: Any) -> Any:
     """input times itself."""
-    return Square()(input)
+    return Square()(input if input.dtype.kind != "b" else cast(input, int64))
 
 
 class Reciprocal(Op):
@@ -294,7 +294,7 @@ class Sign(Step):
 
 def sign(input: Any) -> Any:
     """-1, 0 or 1, as input is negative, 0 or positive."""
-    return Sign()(input)
+    return Sign()(input) if input.dtype.kind != "b" else input
 
 
 class Floor(Step):

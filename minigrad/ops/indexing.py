@@ -29,7 +29,7 @@ def _plain(index: Any, x: Any) -> Index:
     Arrays of the user's are copied: they may be written to before the gradient needs them.
     Raises IndexError for anything but integers and bools.
     """
-    if type(index) is int or type(index) is slice:
+    if type(index) is int or (type(index) is slice and index.step is None):
         return index
     if type(index) is tuple:
         return tuple([_plain_part(part, x) for part in index])
@@ -37,6 +37,8 @@ def _plain(index: Any, x: Any) -> Index:
 
 
 def _plain_part(part: Any, x: Any) -> Any:
+    if isinstance(part, slice) and part.step == 0:
+        raise ValueError("slice step cannot be zero")
     if part is None or part is Ellipsis or isinstance(part, slice | int | np.integer | np.bool):
         return part
     if isinstance(part, Node):
@@ -48,7 +50,8 @@ def _plain_part(part: Any, x: Any) -> Any:
     elif hasattr(part, "dtype"):
         value = part.copy()
     else:
-        raise IndexError(
+        kind = TypeError if isinstance(part, str) else IndexError
+        raise kind(
             f"a tensor cannot be indexed by {type(part).__name__} {part!r:.40}: use integers, "
             "slices, None, '...', or tensors, arrays and lists of integers or bools"
         )
@@ -222,6 +225,8 @@ def setitem(input: Any, index: Any, value: Any) -> Any:
     if isinstance(value, list | tuple | np.generic):
         value = np.asarray(value)
     if not hasattr(value, "dtype"):
+        if not isinstance(value, int | float):
+            raise TypeError(f"cannot write {type(value).__name__} {value!r:.40} into a tensor")
         value = dtype.type(value).item()  # a number, cut to an integer where x has integers
     elif isinstance(input, Node):
         like = input.value
@@ -247,11 +252,16 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
 
     Raises IndexError for a position out of range.
     """
+    if index.dtype.kind != "i":
+        raise RuntimeError(f"index_select: index must be of integers, not {index.dtype}")
     if len(index.shape) > 1:
         raise IndexError(f"index_select: index must be a vector, got shape {tuple(index.shape)}")
     dim = normal_dim(dim, len(input.shape))
     if not input.shape:
         return input
+    where = index.value if isinstance(index, Node) else index
+    if isinstance(where, np.ndarray) and where.size and where.min() < 0:
+        raise IndexError(f"index_select: index {where.min()} is out of range")
     return getitem(input, (*(slice(None),) * dim, reshape(index, -1)))
 
 
@@ -378,9 +388,9 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Any:
     return index_select(input, dim, np.repeat(np.arange(size), counts))
 
 
-def flip(input: Any, *dims: Any) -> Any:
+def flip(input: Any, *chosen: Any, dims: Any = None) -> Any:
     """The elements in reverse order along `dims`."""
-    chosen = normal_dims(as_sizes(dims), len(input.shape))
+    chosen = normal_dims(as_sizes(chosen, dims), len(input.shape))
     back, same = slice(None, None, -1), slice(None)
     return GetItem(tuple([back if i in chosen else same for i in range(len(input.shape))]))(input)
 
@@ -403,12 +413,12 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
 
 def tril(input: Any, diagonal: int = 0) -> Any:
     """The last two dimensions with zeros above the diagonal (of that number; 0 the main one)."""
-    return Where()(_lower("tril", input, diagonal), input, 0)
+    return Where()(_lower("tril", input, diagonal), input, input.dtype.type(0).item())
 
 
 def triu(input: Any, diagonal: int = 0) -> Any:
     """The last two dimensions with zeros below the diagonal (of that number; 0 the main one)."""
-    return Where()(_lower("triu", input, diagonal - 1), 0, input)
+    return Where()(_lower("triu", input, diagonal - 1), input.dtype.type(0).item(), input)
 
 
 def _lower(name: str, input: Any, diagonal: int) -> Array:

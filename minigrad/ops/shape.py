@@ -34,8 +34,10 @@ def normal_dims(dims: Any, ndim: int) -> tuple[int, ...]:
     return found
 
 
-def as_sizes(sizes: tuple[Any, ...]) -> tuple[Any, ...]:
-    """`f(2, 3)` and `f((2, 3))` mean the same."""
+def as_sizes(sizes: tuple[Any, ...], named: Any = None) -> tuple[Any, ...]:
+    """`f(2, 3)`, `f((2, 3))` and `f(shape=(2, 3))` mean the same."""
+    if named is not None:
+        sizes = (*sizes, named)
     if len(sizes) == 1 and isinstance(sizes[0], Sequence):
         return tuple(sizes[0])
     return sizes
@@ -55,17 +57,22 @@ class Reshape(Op):
         return (g.reshape(self.before),)
 
 
-def reshape(input: Any, *shape: Any) -> Any:
+def reshape(input: Any, *sizes: Any, shape: Any = None) -> Any:
     """The same elements in another shape; one size may be -1, found from the others.
 
     Raises RuntimeError if the number of elements differs.
     """
-    return Reshape(as_sizes(shape))(input)
+    if not sizes and shape is None:
+        raise TypeError("reshape() needs a shape")
+    new = as_sizes(sizes, shape)
+    if any(n < -1 for n in new):  # NumPy takes any negative number for -1
+        raise RuntimeError(f"reshape: invalid size in {new}")
+    return Reshape(new)(input)
 
 
-def view(input: Any, *shape: Any) -> Any:
+def view(input: Any, *sizes: Any, size: Any = None) -> Any:
     """`reshape`: whether memory is shared makes no difference, so no layout is refused."""
-    return Reshape(as_sizes(shape))(input)
+    return reshape(input, *sizes, shape=size)
 
 
 def reshape_as(input: Any, other: Any) -> Any:
@@ -124,10 +131,10 @@ class Permute(Op):
         return (Permute(tuple(back))(g),)
 
 
-def permute(input: Any, *dims: Any) -> Any:
+def permute(input: Any, *order: Any, dims: Any = None) -> Any:
     """Reorder the dimensions: the result's dimension i is the input's dimension dims[i]."""
     ndim = len(input.shape)
-    order = as_sizes(dims)
+    order = as_sizes(order, dims)
     if len(order) != ndim:
         raise RuntimeError(f"permute: {len(order)} dims for a tensor with {ndim}")
     return Permute(normal_dims(order, ndim))(input)
@@ -196,13 +203,13 @@ class BroadcastTo(Op):
         return (g,)  # the engine sums over what was repeated
 
 
-def expand(input: Any, *sizes: Any) -> Any:
+def expand(input: Any, *sizes: Any, size: Any = None) -> Any:
     """Repeat along new leading dimensions and those of size 1; -1 keeps a size.
 
     Raises RuntimeError where a dimension of another size would have to change.
     """
     shape = tuple(input.shape)
-    new = as_sizes(sizes)
+    new = as_sizes(sizes, size)
     extra = len(new) - len(shape)
     if extra < 0 or any(n < 0 for n in new[:extra]):
         raise RuntimeError(f"expand: sizes {new} for a tensor of shape {shape}")
@@ -225,12 +232,12 @@ def contiguous(input: Any) -> Any:
     return input
 
 
-def repeat(input: Any, *repeats: Any) -> Any:
+def repeat(input: Any, *counts: Any, repeats: Any = None) -> Any:
     """The whole tensor repeated, repeats[i] times along dimension i.
 
     Raises RuntimeError for fewer repeats than dimensions; `tile` takes fewer.
     """
-    counts = as_sizes(repeats)
+    counts = as_sizes(counts, repeats)
     shape = tuple(input.shape)
     if len(counts) < len(shape):
         raise RuntimeError(f"repeat: {len(counts)} repeats for a tensor of shape {shape}")
@@ -241,14 +248,16 @@ def repeat(input: Any, *repeats: Any) -> Any:
     return reshape(BroadcastTo(tuple(many))(reshape(input, apart)), together)
 
 
-def tile(input: Any, *dims: Any) -> Any:
+def tile(input: Any, *counts: Any, dims: Any = None) -> Any:
     """`repeat`, where missing counts are 1."""
-    counts = as_sizes(dims)
+    counts = as_sizes(counts, dims)
     return repeat(input, (1,) * (len(input.shape) - len(counts)) + counts)
 
 
 def _common_dtype(tensors: Sequence[Any]) -> list[Any]:
     """All in the dtype that all fit."""
+    if hasattr(tensors, "dtype") or not all(hasattr(x, "dtype") for x in tensors):
+        raise TypeError(f"expected a list or tuple of tensors, got {tensors!r:.80}")
     if not tensors:
         raise RuntimeError("expected a non-empty list of tensors")
     dtype = tensors[0].dtype
@@ -285,11 +294,14 @@ class Cat(Op):
         return Split(self.sizes, self.dim)(g)
 
 
-def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
+def cat(tensors: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> Any:
     """Join tensors along an existing dimension; the others must agree (else RuntimeError).
 
     As in PyTorch, empty vectors are skipped: a loop may start from `torch.tensor([])`.
     """
+    if isinstance(tensors, list | tuple) and not tensors:
+        raise ValueError("cat: expected a non-empty list of tensors")
+    dim = dim if axis is None else axis
     given = _common_dtype(tensors)
     xs = [x for x in given if tuple(x.shape) != (0,)] or given
     if xs[0].shape == ():

@@ -293,7 +293,10 @@ class Module:
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """The parameters, in the order of their registration; each once. Give it an optimizer."""
-        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+        self._warn_of_hidden()
+        modules = self.modules() if recurse else (self,)
+        found = [p for module in modules for p in module._parameters.values() if p is not None]
+        return iter(dict.fromkeys(found))
 
     def named_buffers(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
@@ -326,7 +329,7 @@ class Module:
             (module, name, item)
             for module in self.modules()
             for name, value in module.__dict__.items()
-            if type(value) in (list, tuple, dict) and name not in _OWN
+            if type(value) in _CONTAINERS and name not in _OWN
             for item in _things_in(value)
         ]
         if not hidden:
@@ -566,6 +569,8 @@ class Module:
 
 
 _OWN = frozenset(Module().__dict__)
+_CONTAINERS = frozenset((list, tuple, dict))
+_LEARNT = (Module, Parameter)  # a tuple: isinstance looks through a union far more slowly
 
 
 def _join(prefix: str, name: str) -> str:
@@ -590,9 +595,9 @@ def _things_in(container: Any, depth: int = 2) -> Iterator[Module | Parameter]:
     """
     items = container.values() if isinstance(container, dict) else container
     for item in itertools.islice(items, 64):
-        if isinstance(item, Module | Parameter):
+        if isinstance(item, _LEARNT):
             yield item
-        elif depth > 1 and type(item) in (list, tuple, dict):
+        elif depth > 1 and type(item) in _CONTAINERS:
             yield from _things_in(item, depth - 1)
 
 

@@ -19,7 +19,7 @@ from minigrad.device import device_of, to_device
 from minigrad.tensor import Tensor
 
 CHUNK = 65_536  # elements: a rule passes over its data a dozen times, and they should stay in cache
-SMALL = 4_096  # elements: parameters up to this size are updated together
+SMALL = 16_384  # elements: parameters up to this size are updated together
 
 
 def _references(tensor: Tensor) -> int:

@@ -16,7 +16,7 @@ from minigrad.optim.optimizer import owned
 
 def _gradients(parameters: Any) -> list[Any]:
     parameters = [parameters] if isinstance(parameters, Node) else parameters
-    return [p.grad for p in parameters if p.grad is not None]
+    return [p._grad for p in parameters if p._grad is not None]
 
 
 def clip_grad_norm_(
@@ -67,7 +67,7 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """Limit every element of every gradient to [-clip_value, clip_value]."""
     for g in _gradients(parameters):
         array = owned(g)
-        np.clip(array, -clip_value, clip_value, out=array)
+        array.clip(-clip_value, clip_value, out=array)
         g.note_write()
 
 

@@ -171,6 +171,7 @@ def test_data_are_blamed_as_data() -> None:
         data = mg.tensor([1.0, bad])
         message = message_of(lambda data=data: (w * data).sum())
         assert "the data: a tensor that no operation computed" in message
+        assert "values at [1]. Missing" in message
         assert "Mul returned" in message
 
 

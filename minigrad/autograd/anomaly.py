@@ -212,16 +212,22 @@ def _report(headline: str, visit: _Visit, edges: Sequence[Any], cause: str) -> s
 
 def _first(y: Array, inputs: tuple[Any, ...]) -> str:
     """Where the first bad element is, and what the inputs were there."""
-    index = tuple(int(i[0]) for i in np.nonzero(~np.isfinite(y))) if y.ndim else ()
-    if y.ndim and not index:
-        return ""
+    index = _first_bad(y)
     came = [
         f"{float(x.value[index]):.6g}"
         for x in inputs
         if isinstance(x, Node) and x.shape == y.shape and x.value.dtype.kind == "f"
     ]
-    there = f" at [{', '.join(map(str, index))}]" if index else ""
-    return there + (f", computed from {' and '.join(came)}" if came else "")
+    return _at(index) + (f", computed from {' and '.join(came)}" if came else "")
+
+
+def _first_bad(y: Array) -> tuple[int, ...]:
+    """The index of the first element that is not finite."""
+    return tuple(int(i[0]) for i in np.nonzero(~np.isfinite(y))) if y.ndim else ()
+
+
+def _at(index: tuple[int, ...]) -> str:
+    return f" at [{', '.join(map(str, index))}]" if index else ""
 
 
 def _stack() -> tuple[str, weakref.ref[Any] | None, bool]:
@@ -284,8 +290,8 @@ def _forward_cause(
             continue
         if r.nan or r.plus:
             return (
-                f"the data: a tensor that no operation computed holds {_kinds(r)} values. Missing "
-                "values, or a division by 0 when scaling?"
+                f"the data: a tensor that no operation computed holds {_kinds(r)} values"
+                f"{_at(_first_bad(x.value))}. Missing values, or a division by 0 when scaling?"
             )
     settings = [v for v in vars(op).values() if isinstance(v, float)]
     deliberate = any(not r.finite for r in known) or any(not math.isfinite(v) for v in settings)

@@ -406,6 +406,11 @@ class _Check:
             return "transposed: the last two axes of the input's gradient are exchanged"
         if len(y.shape) >= 2 and close(_transposed(a, y.shape, 1), d).all():
             return "transposed: the rule exchanges the last two axes of the gradient that arrives"
+        if len(a) == a.shape[1] and close(np.diag(a), np.diag(d)).all() and not _off(a).any():
+            return (
+                "elementwise: the rule acts as if each element of the output depended on the "
+                "input's same element alone, and it depends on others as well"
+            )
         if (close(a, d) | (a == 0)).all():
             return (
                 "not un-broadcast, or an incomplete sum: some contributions are missing and the "
@@ -428,6 +433,11 @@ class _Check:
         return "none of the usual ones: compare the rule with the derivative on paper"
 
 
+def _off(jacobian: np.ndarray) -> np.ndarray:
+    """The Jacobian without its diagonal."""
+    return jacobian - np.diag(np.diag(jacobian))
+
+
 def _transposed(jacobian: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
     """The Jacobian whose input's (axis 0) or output's (1) last two axes are exchanged."""
     *batch, rows, columns = shape
@@ -443,6 +453,8 @@ def _failed(error: Exception) -> str:
             f"the backward pass failed: {message}. A rule writes into the gradient it was given "
             "(g *= 2 writes; g = g * 2 does not), or into a saved value"
         )
+    if "transposed?" in message:
+        return f"transposed: {message}"
     if "gradient of shape" in message:
         return (
             f"not un-broadcast, or of a wrong shape: {message}. Where an input was repeated by "

@@ -543,10 +543,12 @@ def _came(sent: Any) -> str:
 def _fitted(op: Op, g: Any, shape: tuple[int, ...]) -> Any:
     """Give the gradient the shape of its input, or say that the rule is wrong."""
     if not op.broadcasts:
+        fix = "set broadcasts = True on an op whose inputs broadcast together"
+        if tuple(g.shape) == tuple(shape)[::-1]:
+            fix = "is it transposed?"
         raise RuntimeError(
             f"{op.name}.vjp returned a gradient of shape {tuple(g.shape)} for an input of shape "
-            f"{tuple(shape)}: they must be equal (set broadcasts = True on an op whose inputs "
-            "broadcast together)"
+            f"{tuple(shape)}: they must be equal ({fix})"
         )
     return unbroadcast(g, shape)
 

@@ -6,7 +6,11 @@ from minigrad.autograd.grad_mode import enable_grad as enable_grad
 from minigrad.autograd.grad_mode import is_grad_enabled as is_grad_enabled
 from minigrad.autograd.grad_mode import no_grad as no_grad
 from minigrad.autograd.grad_mode import set_grad_enabled as set_grad_enabled
+from minigrad.checkpoint import load as load
+from minigrad.checkpoint import save as save
 from minigrad.device import device as device
+from minigrad.device import get_default_device as get_default_device
+from minigrad.device import set_default_device as set_default_device
 from minigrad.dtypes import bool_ as bool_
 from minigrad.dtypes import float16 as float16
 from minigrad.dtypes import float32 as float32

@@ -282,6 +282,7 @@ class _Decoder:
     def __init__(self, arrays: list[Array], where: device | None) -> None:
         self.arrays = arrays
         self.where = where
+        self.moved: dict[tuple[int, str], Array] = {}  # what is tied stays tied on a GPU
 
     def decode(self, x: Any) -> Any:
         if isinstance(x, list):
@@ -297,11 +298,10 @@ class _Decoder:
             case "tuple":
                 return tuple(self.decode(v) for v in content)
             case "tensor":
-                value = self.placed(self.arrays[content], x["device"])
+                value = self.placed(content, x["device"])
                 return wrap(value, None, x.get("requires_grad", False))
             case "array":
-                array = self.arrays[content]
-                return self.placed(array, x["device"]) if "device" in x else array
+                return self.placed(content, x["device"]) if "device" in x else self.arrays[content]
             case "scalar":
                 return self.arrays[content][()]
             case "int":
@@ -316,8 +316,13 @@ class _Decoder:
                 return device(content)
         raise ValueError(f"a checkpoint cannot hold {kind!r}")
 
-    def placed(self, array: Array, saved: str) -> Array:
-        """The array on the device it was saved from, or on the one that was asked for."""
+    def placed(self, number: int, saved: str) -> Array:
+        """An array on the device it was saved from, or on the one that was asked for."""
+        if (number, saved) not in self.moved:
+            self.moved[number, saved] = self.move(self.arrays[number], saved)
+        return self.moved[number, saved]
+
+    def move(self, array: Array, saved: str) -> Array:
         if self.where is not None:
             return to_device(array, self.where)
         try:

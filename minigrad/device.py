@@ -41,6 +41,28 @@ class device:
 
 
 _CPU = device("cpu")
+_default: device = _CPU
+
+
+def get_default_device() -> device:
+    """Where new tensors are made: the CPU unless changed."""
+    return _default
+
+
+def set_default_device(where: Any) -> None:
+    """Let new tensors, and the parameters of new modules, be made on the device `where`.
+
+    Raises RuntimeError if there is no such device.
+    """
+    global _default
+    chosen = device(where)
+    to_device(np.zeros(0), chosen)  # better an error here than at the next tensor
+    _default = chosen
+
+
+def new_on(where: Any, array: Array) -> Array:
+    """A new `array` on the device `where`, or on the default one if None."""
+    return to_device(array, _default if where is None else device(where))
 
 
 def device_of(array: Array) -> device:

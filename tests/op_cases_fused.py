@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from op_case import OpCase
 
+import minigrad as mg
 from minigrad.fused.gru import GRU
 from minigrad.fused.layer_norm import LayerNormalization
 from minigrad.fused.lstm import LSTM
@@ -24,8 +25,9 @@ def scores(rng: np.random.Generator) -> list[np.ndarray]:
     return [3 * rng.standard_normal((N, C)), rng.integers(0, C, N)]
 
 
-def row_weights(x: Any) -> np.ndarray:
-    return np.linspace(0.5, 2, x.shape[0]).astype(x.dtype)
+def row_weights(x: Any) -> Any:
+    device = x.device if isinstance(x, mg.Tensor) else "cpu"
+    return mg.linspace(0.5, 2, x.shape[0], dtype=x.dtype, device=device).value
 
 
 def cross_entropy(reduction: str, weighted: bool) -> Callable[..., Any]:

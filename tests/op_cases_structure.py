@@ -244,7 +244,7 @@ CASES: list[OpCase] = [
     OpCase(
         [GetItem, AddAt],
         "repeat_interleave",
-        lambda x: x.repeat_interleave(mg.tensor([2, 0, 1]), 1),
+        lambda x: x.repeat_interleave(mg.tensor([2, 0, 1], device="cpu"), 1),
         normal((2, 3)),
         lambda x: np.repeat(x, [2, 0, 1], 1),
     ),

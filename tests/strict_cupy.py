@@ -60,14 +60,14 @@ METHODS = """
     squeeze std sum swapaxes take trace transpose var view
 """.split()  # noqa: SIM905
 FUNCTIONS = """
-    all allclose amax amin any append arange argmax argmin argpartition argsort around array
-    array_equal asarray ascontiguousarray atleast_1d atleast_2d average bincount
+    all allclose amax amin any append arange argmax argmin argpartition argsort argwhere around
+    array array_equal asarray ascontiguousarray atleast_1d atleast_2d average bincount
     broadcast_arrays broadcast_to clip column_stack compress concatenate convolve copy
     copyto count_nonzero cross cumprod cumsum diag diagonal diff dot dstack einsum empty
     empty_like expand_dims eye flatnonzero flip fliplr flipud full full_like hstack identity
     inner isclose kron linspace logspace matmul max mean median meshgrid min moveaxis
     nan_to_num ndim nonzero ones ones_like outer pad partition percentile prod put
-    put_along_axis quantile ravel repeat reshape resize roll rollaxis rot90 round
+    put_along_axis quantile ravel repeat reshape resize result_type roll rollaxis rot90 round
     searchsorted shape size sort split squeeze stack std sum swapaxes take take_along_axis
     tensordot tile trace transpose tri tril triu unique unravel_index var vdot vstack where
     zeros zeros_like cumulative_sum matrix_transpose
@@ -91,7 +91,16 @@ WITHOUT = {  # keywords of NumPy's functions that CuPy's lack
     "unique": "sorted",
     "var": "correction mean where",
 }
-WAITS = {"nonzero", "flatnonzero", "unique", "array_equal", "allclose", "compress", "put"}
+WAITS = {
+    "argwhere",
+    "nonzero",
+    "flatnonzero",
+    "unique",
+    "array_equal",
+    "allclose",
+    "compress",
+    "put",
+}
 
 
 class ndarray:
@@ -215,6 +224,8 @@ def _method(name: str) -> Any:
             _count_sync()
         out = keywords.get("out")
         result = getattr(self._host, name)(*_unwrap(args), **_unwrap(keywords))
+        if result is self._host:  # astype(copy=False): as in CuPy, one array is one object
+            return self
         return _wrap(result) if out is None else out
 
     call.__name__ = name
@@ -227,6 +238,8 @@ for _name in METHODS:
 
 def _operator(ufunc: Any, reflected: bool = False) -> Any:
     def call(self: ndarray, other: Any) -> Any:
+        if isinstance(other, str):
+            raise TypeError("Unsupported type <class 'str'>")
         if not isinstance(other, ndarray | np.ndarray | np.generic | bool | int | float):
             return NotImplemented
         pair = (other, self) if reflected else (self, other)
@@ -322,7 +335,17 @@ module: Any = SimpleNamespace(
     ),
     **{
         name: _creation(name)
-        for name in ("arange", "empty", "eye", "full", "linspace", "ones", "tri", "zeros")
+        for name in (
+            "arange",
+            "bincount",
+            "empty",
+            "eye",
+            "full",
+            "linspace",
+            "ones",
+            "tri",
+            "zeros",
+        )
     },
 )
 

@@ -29,7 +29,9 @@ def snippets() -> list[Any]:
                 line = text[: part.start(3)].count("\n")
                 code = "\n" * line + part[3]  # so that a traceback shows the page's own lines
                 name = f"{page.relative_to(ROOT)}:{line + 1}"
-                found.append(pytest.param([*before, code], page, id=name))
+                mixed = "np.array" in code and "* x" in code  # NumPy arrays among tensors
+                marks = [pytest.mark.cpu_only("it is about NumPy")] if mixed else []
+                found.append(pytest.param([*before, code], page, id=name, marks=marks))
                 before.append(code)
                 first = first or [code]
     return found

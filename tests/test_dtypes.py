@@ -23,11 +23,16 @@ def test_rules() -> None:
     f32, f64, i64 = mg.ones(2), mg.ones(2, dtype=mg.float64), mg.tensor([1, 2])
     assert (f32 * 2.0).dtype == (f32 * np.float64(2)).dtype == (2 * f32).dtype == mg.float32
     assert (f32 * mg.tensor(2.0, dtype=mg.float64)).dtype == mg.float32
-    assert (f32 * f64).dtype == (f32 * np.ones(2)).dtype == mg.float64
+    assert (f32 * f64).dtype == mg.float64
     assert (i64 * 2.0).dtype == (i64 / 2).dtype == (i64 / i64).dtype == mg.float32
     assert (i64 * mg.tensor(2.0, dtype=mg.float64)).dtype == mg.float64
     assert (i64 > 1).dtype == mg.bool_
     assert mg.cos(i64).dtype == mg.float32
+
+
+@pytest.mark.cpu_only("it mixes tensors with NumPy arrays")
+def test_numpy_arrays_count_as_tensors() -> None:
+    assert (mg.ones(2) * np.ones(2)).dtype == mg.float64
 
 
 def test_the_default_dtype() -> None:

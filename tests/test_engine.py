@@ -707,7 +707,7 @@ def test_changes_that_do_no_harm_are_allowed() -> None:
 
 def test_grad_of_no_inputs_touches_nothing() -> None:
     x = leaf(2.0)
-    with pytest.raises(ValueError, match="non-empty"):
+    with pytest.raises(RuntimeError, match="non-empty"):
         mg.grad(x * x, [])
     assert x.grad is None
 
@@ -749,7 +749,8 @@ class Fused(Op):
 
     def vjp(self, g: Any, a: Any, w: Any) -> Any:
         t = self.residuals
-        inner = np.asarray(g) * w * (1 - t * t)
+        assert not isinstance(g, engine.Node)
+        inner = g * w * (1 - t * t)
         return inner * w, inner * a + g * t
 
 
@@ -908,7 +909,7 @@ def test_random_graphs_to_second_order(program: list[tuple[int, int, int, int]],
     if total.requires_grad:
         second = mg.grad(total, xs, allow_unused=True)
         bend = sum(
-            float((g.value * u).sum())
+            float((g.numpy() * u).sum())
             for g, u in zip(second, directions, strict=True)
             if g is not None
         )

@@ -49,6 +49,7 @@ def test_only_the_needed_factor_is_kept() -> None:
     assert np.array_equal(gW.value, np.full((3, 2), 4))
 
 
+@pytest.mark.cpu_only("it spies on a NumPy array")
 def test_the_gradient_of_weights_is_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
     """(B, T, D) (D, H): not B products and a sum."""
     x, W = wrap(np.ones((5, 4, 3))), leaf(np.ones((3, 2)))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import numpy as np
-
 from minigrad.autograd.engine import wrap
 from minigrad.nn import functional as F
 from minigrad.nn import init
@@ -43,8 +41,7 @@ class Embedding(Module):
         """Draw new initial values."""
         init.normal_(self.weight)
         if self.padding_idx is not None:
-            row = np.arange(self.num_embeddings)[:, None] == self.padding_idx
-            init._fill(self.weight, np.where(row, 0, self.weight.value))
+            self.weight.value[self.padding_idx] = 0  # just made: nobody else has seen it
 
     @classmethod
     def from_pretrained(

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.autograd.engine import Node, wrap
-from minigrad.device import device as Device
-from minigrad.device import to_device
+from minigrad.autograd.grad_mode import grad_mode
+from minigrad.device import new_on
 from minigrad.dtypes import get_default_dtype
 from minigrad.tensor import Tensor, tensor
 
@@ -34,6 +34,10 @@ class Parameter(Tensor):
     def __init__(self, data: Any = (), requires_grad: bool = True) -> None:
         pass  # all done by __new__
 
+    def __getitem__(self, index: Any) -> Any:
+        """Under no_grad what is written to a part goes to the parameter: `bias[a:b].fill_(1)`."""
+        return super().__getitem__(index) if grad_mode.enabled else self.data[index]
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         if id(self) not in memo:
             memo[id(self)] = type(self)(Tensor.clone(self.detach()), self.requires_grad)
@@ -49,4 +53,4 @@ class Parameter(Tensor):
 def empty_parameter(shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> Parameter:
     """A parameter of zeros, to be filled by `nn.init`."""
     value = np.zeros(shape, get_default_dtype() if dtype is None else dtype)
-    return Parameter(wrap(value if device is None else to_device(value, Device(device))))
+    return Parameter(wrap(new_on(device, value)))

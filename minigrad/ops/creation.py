@@ -10,15 +10,13 @@ import numpy as np
 from minigrad import random
 from minigrad.autograd.engine import Array, Node, wrap
 from minigrad.device import device as Device
-from minigrad.device import device_of, to_device
+from minigrad.device import device_of, new_on, to_device
 from minigrad.dtypes import DType, cast, get_default_dtype
 
 
 def _placed(value: Array, device: Any, requires_grad: bool = False) -> Any:
-    """A tensor of the host array `value`, on `device`."""
-    if device is not None:
-        value = to_device(value, Device(device))
-    node = wrap(value)
+    """A tensor of the host array `value`, on `device` or else on the default one."""
+    node = wrap(new_on(device, value))
     return node.requires_grad_() if requires_grad else node
 
 
@@ -47,8 +45,8 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     given = _dtype_of(data)
     if isinstance(data, Node) or (not isinstance(data, list | tuple) and given is not None):
         value = data.value if isinstance(data, Node) else data
-        if device is None and not isinstance(value, np.generic):
-            device = device_of(value)
+        if device is None and not isinstance(data, np.ndarray | np.generic):
+            device = device_of(value)  # it stays where it is
         value = np.array(value) if isinstance(value, np.generic) else value.copy()
     else:
         try:
@@ -58,9 +56,8 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         if given is None and (value.dtype.kind == "f" or not value.size):
             given = get_default_dtype()
     if value.dtype.kind not in "biuf":
-        raise TypeError(
-            f"a tensor holds real numbers or booleans, not {value.dtype} ({data!r:.80})"
-        )
+        kind = RuntimeError if value.dtype.kind == "O" else TypeError  # as PyTorch has it
+        raise kind(f"a tensor holds real numbers or booleans, not {value.dtype} ({data!r:.80})")
     dtype = given if dtype is None else dtype
     value = value if dtype is None else value.astype(dtype, copy=False)
     return _placed(value, device, requires_grad)
@@ -75,19 +72,23 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
 
 
 def from_numpy(array: Any) -> Any:
-    """A tensor with a copy of `array`. (PyTorch shares the memory; here tensors are values.)"""
+    """A tensor with a copy of `array`. (PyTorch shares the memory; here tensors are values.)
+
+    It is on the CPU, whatever the default device.
+    """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy expected a numpy.ndarray, not {type(array).__name__}")
-    return tensor(array)
+    return tensor(array, device="cpu")
 
 
 # --- filled --------------------------------------------------------------------------------------
 
 
-def _size(size: tuple[Any, ...]) -> tuple[int, ...]:
-    """`zeros(2, 3)` and `zeros((2, 3))` mean the same."""
-    if len(size) == 1 and isinstance(size[0], list | tuple):
-        size = tuple(size[0])
+def _size(sizes: tuple[Any, ...], size: Any = None) -> tuple[int, ...]:
+    """`zeros(2, 3)`, `zeros((2, 3))` and `zeros(size=(2, 3))` mean the same."""
+    if size is not None:
+        sizes = (*sizes, size)
+    size = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else sizes
     if any(n < 0 for n in size):
         raise RuntimeError(f"a size cannot be negative: {size}")
     return size
@@ -114,19 +115,37 @@ def full(
     return _placed(np.full(size, fill_value, dtype), device, requires_grad)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+def zeros(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
     """A tensor of zeros."""
-    return _placed(np.zeros(_size(size), _dtype(dtype)), device, requires_grad)
+    return _placed(np.zeros(_size(sizes, size), _dtype(dtype)), device, requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+def ones(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
     """A tensor of ones."""
-    return _placed(np.ones(_size(size), _dtype(dtype)), device, requires_grad)
+    return _placed(np.ones(_size(sizes, size), _dtype(dtype)), device, requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+def empty(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
     """A tensor of whatever: to be filled."""
-    return _placed(np.empty(_size(size), _dtype(dtype)), device, requires_grad)
+    return _placed(np.empty(_size(sizes, size), _dtype(dtype)), device, requires_grad)
 
 
 def _like(
@@ -134,7 +153,7 @@ def _like(
 ) -> Any:
     """`function` (NumPy's zeros_like and its kin, which follow the array's device)."""
     value = function(input.value, *arguments, dtype=dtype)
-    return _placed(value, device, requires_grad)
+    return _placed(value, device or device_of(input.value), requires_grad)
 
 
 def zeros_like(
@@ -171,7 +190,7 @@ def full_like(
 
 
 def arange(
-    start: Any,
+    start: Any = None,
     end: Any = None,
     step: Any = 1,
     *,
@@ -183,7 +202,11 @@ def arange(
 
     Raises RuntimeError for a step that does not lead from start to end.
     """
-    start, end = (0, start) if end is None else (start, end)
+    if end is None:
+        start, end = 0, start
+    if end is None:
+        raise TypeError("arange() needs to know where to end")
+    start = 0 if start is None else start
     start, end, step = (x.item() if hasattr(x, "item") else x for x in (start, end, step))
     if step == 0 or (end - start) * step < 0:
         raise RuntimeError(f"arange: a step of {step} does not lead from {start} to {end}")
@@ -204,6 +227,8 @@ def linspace(
     requires_grad: bool = False,
 ) -> Any:
     """`steps` evenly spaced numbers from `start` to `end`, both included."""
+    if steps < 0:
+        raise RuntimeError(f"linspace: number of steps must be non-negative, got {steps}")
     return _placed(np.linspace(start, end, steps, dtype=_dtype(dtype)), device, requires_grad)
 
 
@@ -216,6 +241,7 @@ def eye(
     requires_grad: bool = False,
 ) -> Any:
     """The n x m matrix with ones on its diagonal."""
+    n, m = _size((n, n if m is None else m))
     return _placed(np.eye(n, m, dtype=_dtype(dtype)), device, requires_grad)
 
 
@@ -245,25 +271,27 @@ def normal(size: tuple[int, ...], dtype: DType, generator: random.Generator | No
 
 
 def rand(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     generator: random.Generator | None = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Any:
     """Numbers from the uniform distribution on [0, 1)."""
-    return _placed(uniform(_size(size), _dtype(dtype), generator), device, requires_grad)
+    return _placed(uniform(_size(sizes, size), _dtype(dtype), generator), device, requires_grad)
 
 
 def randn(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     generator: random.Generator | None = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Any:
     """Numbers from the standard normal distribution."""
-    return _placed(normal(_size(size), _dtype(dtype), generator), device, requires_grad)
+    return _placed(normal(_size(sizes, size), _dtype(dtype), generator), device, requires_grad)
 
 
 def rand_like(
@@ -308,6 +336,7 @@ def randperm(
     n: int, *, generator: random.Generator | None = None, dtype: Any = np.int64, device: Any = None
 ) -> Any:
     """0 ... n-1 in random order."""
+    _size((n,))
     return _placed(_numbers(generator).permutation(n).astype(dtype), device)
 
 

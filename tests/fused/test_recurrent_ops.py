@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.autograd.engine import run_backward, wrap
+from minigrad.device import new_on, to_device
 from minigrad.fused import recurrence
 from minigrad.fused.gru import GRU
 from minigrad.fused.lstm import LSTM
@@ -83,6 +84,10 @@ def cases(draw: st.DrawFn, largest: int = 6) -> Case:
     )
 
 
+def on_the_host(g: Any) -> Any:
+    return None if g is None else to_device(g, mg.device("cpu"))
+
+
 def leaves(arrays: list[Any], wanted: list[bool] | None = None) -> list[Any]:
     wanted = wanted or [True] * len(arrays)
     return [None if a is None else wrap(a, None, w) for a, w in zip(arrays, wanted, strict=True)]
@@ -94,8 +99,8 @@ def gradients(function: Any, arrays: list[Any], cotangents: list[Any], wanted: A
     outputs = function(*inputs)
     used = [(y, g) for y, g in zip(outputs, cotangents, strict=True) if g is not None]
     targets = [x for x in inputs if x is not None and x.requires_grad]
-    run = run_backward([y for y, _ in used], [g for _, g in used], targets)
-    return [y.value for y in outputs], run
+    run = run_backward([y for y, _ in used], [new_on(None, g) for _, g in used], targets)
+    return [y.detach().numpy() for y in outputs], [on_the_host(g) for g in run]
 
 
 def draw_cotangents(case: Case, used: list[bool]) -> list[Any]:

@@ -15,7 +15,7 @@ from minigrad.fused.lstm import LSTM
 from minigrad.fused.packed import Pack, Pad, Places
 from minigrad.fused.rnn import RNN
 from minigrad.fused.softmax_cross_entropy import SoftmaxCrossEntropy
-from minigrad.nn.functional import Affine, BinaryCrossEntropy
+from minigrad.nn.functional import Affine, BinaryCrossEntropy, SquaredError
 
 Inputs = Callable[[np.random.Generator], list[np.ndarray]]
 
@@ -200,6 +200,17 @@ CASES = [
         probabilities,
         lambda x, t: -(t * np.log(x) + (1 - t) * np.log(1 - x)),
     ),
+    *[
+        OpCase(
+            SquaredError,
+            f"squared_error-{'mean' if mean else 'sum'}-{shape}",
+            lambda x, t, mean=mean: SquaredError(mean)(x, t),
+            lambda rng, shape=shape: [rng.normal(size=(3, 2)), rng.normal(size=shape)],
+            lambda x, t, mean=mean: ((x - t) ** 2).mean() if mean else ((x - t) ** 2).sum(),
+        )
+        for mean in (True, False)
+        for shape in ((3, 2), (2,))  # the second broadcasts
+    ],
     *[
         OpCase(
             RNN,

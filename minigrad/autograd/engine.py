@@ -640,7 +640,8 @@ def _starting_gradient(root: Node, given: Any, create_graph: bool) -> Any:
                 f"{tuple(value.shape)}: reduce it (.sum(), .mean()), or pass the gradient with "
                 "respect to it"
             )
-        given = np.ones_like(value)
+        given = np.empty_like(value)
+        given.fill(1)  # a third of what np.ones_like takes
     given = given if isinstance(given, Node) else wrap(given)
     if given.shape != value.shape:
         raise RuntimeError(
@@ -683,13 +684,15 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool = False,
 ) -> tuple[Any, ...]:
     """The gradients of `outputs` with respect to `inputs`: a tuple, one for each input.
 
     Both may be one tensor or a sequence.  Outputs that are not scalars need `grad_outputs`.  With
     `create_graph` the result can be differentiated again.  An input that the outputs do not depend
-    on is an error, or None with `allow_unused`.  `.grad` of the leaves is not touched.
+    on is an error, or None with `allow_unused`.  `.grad` of the leaves is not touched
+    (`only_inputs`, which PyTorch has kept from its early days, changes nothing).
     """
     targets = [inputs] if isinstance(inputs, Node) else list(inputs)
     if not targets:

@@ -12,7 +12,7 @@ import numpy as np
 from minigrad import random
 from minigrad.autograd.engine import Array, Node, Op, wrap
 from minigrad.device import array_module, device_of, to_device
-from minigrad.dtypes import cast
+from minigrad.dtypes import cast, operands
 from minigrad.fused.layer_norm import LayerNormalization
 from minigrad.fused.softmax_cross_entropy import SoftmaxCrossEntropy
 from minigrad.ops import elementwise, reductions
@@ -236,8 +236,8 @@ def _reduce(loss: Any, reduction: str) -> Any:
     return loss.mean() if reduction == "mean" else loss.sum()
 
 
-def _difference(input: Any, target: Any, reduction: str) -> Any:
-    """input - target; warns, as PyTorch does, if their shapes differ: a common mistake."""
+def _check_difference(input: Any, target: Any, reduction: str) -> None:
+    """Warn, as PyTorch does, if the shapes differ: a common mistake."""
     _check_reduction(reduction)
     if tuple(input.shape) != tuple(target.shape):
         warnings.warn(
@@ -247,17 +247,39 @@ def _difference(input: Any, target: Any, reduction: str) -> Any:
             UserWarning,
             stacklevel=3,
         )
-    return input - target
+
+
+class SquaredError(Op):
+    """y = the sum of (x - t)**2 over all elements, or their mean;  dy/dx = 2 (x - t) = -dy/dt."""
+
+    broadcasts = True
+
+    def __init__(self, mean: bool) -> None:
+        self.mean = mean
+
+    def forward(self, x: Array, t: Array) -> Array:
+        d = x - t
+        self.n = (d.size or math.nan) if self.mean else 1  # the mean of nothing
+        return (d * d).sum() / self.n
+
+    def vjp(self, g: Any, x: Any, t: Any) -> tuple[Any, Any]:
+        gx = (x - t) * (g * (2 / self.n))
+        return gx, -gx if self.wants(1) else None
 
 
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     """(x - t)**2."""
-    return _reduce(_difference(input, target, reduction).square(), reduction)
+    _check_difference(input, target, reduction)
+    x, t = operands(input, target)
+    if reduction == "none" or x.dtype.kind != "f":
+        return _reduce((x - t).square(), reduction)
+    return SquaredError(reduction == "mean")(x, t)
 
 
 def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     """|x - t|."""
-    return _reduce(_difference(input, target, reduction).abs(), reduction)
+    _check_difference(input, target, reduction)
+    return _reduce((input - target).abs(), reduction)
 
 
 def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Any:
@@ -266,7 +288,8 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
-    d = _difference(input, target, reduction).abs()
+    _check_difference(input, target, reduction)
+    d = (input - target).abs()
     return _reduce(_huber(d, beta) / beta, reduction)
 
 
@@ -274,7 +297,8 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     """d**2 / 2 where d = |x - t| < delta, else delta (d - delta / 2) (Huber 1964)."""
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
-    d = _difference(input, target, reduction).abs()
+    _check_difference(input, target, reduction)
+    d = (input - target).abs()
     return _reduce(_huber(d, delta), reduction)
 
 
@@ -474,7 +498,8 @@ def _rows_of_scores(
     t = t.astype(np.int64, copy=False)
     like = input.value
     if isinstance(t, np.ndarray):
-        in_range = not t.size or (t.min() >= 0 and t.max() < C)
+        # seen as unsigned, a negative number is larger than any other
+        in_range = not t.size or t.view(np.uint64).max() < C
         if in_range and w is None and not 0 <= ignore_index < C:
             return x, t, None, shape  # nearly always
         ignored = t == ignore_index

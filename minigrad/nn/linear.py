@@ -67,7 +67,8 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Any) -> Any:
-        return F.linear(input, self.weight, self.bias)
+        own = self._parameters  # looked up here, they need no __getattr__
+        return F.linear(input, own["weight"], own["bias"])
 
     def extra_repr(self) -> str:
         return (

@@ -213,7 +213,7 @@ class Optimizer:
         names = self.names(group)
         before, blocks = self._blocks.pop(i, ((), []))
         if before != (names, [id(p) for p in params]) or not all(
-            [block.is_current(self.state) for block in blocks]
+            block.is_current(self.state) for block in blocks
         ):
             blocks = self._arrange(params, names, group)
         self._blocks[i] = (names, [id(p) for p in params]), blocks
@@ -226,7 +226,7 @@ class Optimizer:
         together: dict[Any, list[Tensor]] = {}
         for p in params:
             state, x = self.state[p], p.value
-            age = 1 if all([name in state for name in names]) else 0
+            age = 1 if all(name in state for name in names) else 0
             self._begin(state, names, x, group)
             if self.counts:
                 age = int(float(state["step"]))

@@ -833,11 +833,57 @@ class _Data(Tensor):
         self.owner.value = new
         self.owner.note_write()
 
+    def __getitem__(self, index: Any) -> Any:
+        """A part of it: `p.data[a:b].fill_(1)` writes to p."""
+        parts = index if type(index) is tuple else (index,)
+        if builtins.all(p is None or p is ... or type(p) in (int, slice) for p in parts):
+            return _Part._of(self, index)
+        return super().__getitem__(index)  # a copy, in PyTorch too
+
+    def chunk(self, chunks: builtins.int, dim: builtins.int = 0) -> Any:
+        return self.split(-(-self.shape[dim] // chunks), dim)
+
+    def split(self, split_size: Any, dim: builtins.int = 0) -> Any:
+        sizes = [part.shape[dim] for part in super().split(split_size, dim)]
+        before = (slice(None),) * shapes.normal_dim(dim, self.ndim)
+        ends = itertools.accumulate(sizes)
+        return tuple([self[(*before, slice(e - n, e))] for n, e in zip(sizes, ends, strict=True)])
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return copy.deepcopy(self.detach(), memo)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.detach().__reduce_ex__(protocol)
+
+
+class _Part(_Data):
+    """A part of some `x.data`: the values it had when taken, and what is written to it goes to x.
+
+    It is what `p.data[a:b]` gives, and a state_dict holds: training on does not change it.
+    """
+
+    __slots__ = ("index", "taken")
+
+    index: Any
+    taken: Array
+
+    @classmethod
+    def _of(cls, owner: Tensor, index: Any = ...) -> Any:
+        part: Any = super()._of(owner)
+        part.index = index
+        part.taken = owner.value[index]
+        return part
+
+    @property
+    def value(self) -> Array:
+        return self.taken
+
+    @value.setter
+    def value(self, new: Array) -> None:
+        whole = self.owner.value.copy()
+        whole[self.index] = new
+        self.taken = new
+        self.owner.value = whole
 
 
 Node.result_type = Tensor

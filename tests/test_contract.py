@@ -108,6 +108,8 @@ DIFFERENCES = {  # row: why minigrad does otherwise
     "a = np.zeros(2); t_ = torch.as_tensor(a); a[0] = 1; t_": "tensors are values: a copy",
     "a = x_.clone(); t_ = a.view(-1); t_[0] = 9; a": "tensors are values: views do not write",
     "a = x_.clone(); a[0].zero_(); a": "tensors are values: views do not write",
+    "nn.init.zeros_(nn.Linear(2, 2).weight[0])": "views do not write: .weight.data[0] does",
+    "a = nn.Linear(2, 2); b_ = a.state_dict(); a.bias.data.zero_(); b_['bias']": "it is a snapshot",
 }
 
 

@@ -44,8 +44,11 @@ def test_data_is_copied() -> None:
 def test_bad_data() -> None:
     with pytest.raises(ValueError, match="length"):
         mg.tensor([[1], [2, 3]])
-    for wrong in ("a", [None], 1j):
+    for wrong in ("a", 1j):
         with pytest.raises(TypeError):
+            mg.tensor(wrong)
+    for wrong in (None, [None], {}):
+        with pytest.raises(RuntimeError):
             mg.tensor(wrong)
     with pytest.raises(RuntimeError):
         mg.zeros(-1)

@@ -275,3 +275,16 @@ def test_repr(make: Any, expected: str) -> None:
 
 def test_repr_of_a_long_tensor_is_short() -> None:
     assert len(repr(mg.rand(1000, 1000))) < 1000
+
+
+def test_writing_to_parts_of_data() -> None:
+    x = mg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    y = x * x
+    part = x.data[0]
+    part.mul_(10)
+    part[1] = 5
+    assert x.tolist() == [[10, 5], [3, 4]] and part.tolist() == [10, 5]
+    x.data[1].zero_()
+    assert part.tolist() == [10, 5], "a part keeps the values it had"
+    with pytest.raises(RuntimeError, match="was changed"):
+        y.sum().backward()

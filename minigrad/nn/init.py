@@ -20,6 +20,11 @@ from minigrad.device import device_of, to_device
 
 def _fill(tensor: Any, values: Any) -> Any:
     """Give `tensor` these values, outside of any graph."""
+    if tensor.op is not None:
+        raise RuntimeError(
+            f"nn.init cannot fill what {tensor.op.name} made: the parameter would stay as it is. "
+            "Fill a part of a parameter through its data: p.data[a:b], p.data.chunk(4)"
+        )
     old = tensor.value
     values = np.broadcast_to(np.asarray(values, dtype=old.dtype), old.shape).copy()
     tensor.value = to_device(values, device_of(old))

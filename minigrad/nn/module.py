@@ -484,13 +484,13 @@ class Module:
     ) -> dict[str, Any]:
         """All parameters and persistent buffers by their paths.
 
-        The values are what they are now: training on does not change them.  With `keep_vars`
-        they are the Parameters themselves.
+        The values are what they are now: training on does not change them, while what is written
+        to them in place goes to the module.  With `keep_vars` they are the Parameters themselves.
         """
         self._warn_of_hidden()
         destination = {} if destination is None else destination
         for path, value in self._state(prefix):
-            destination[path] = value if keep_vars else value.detach()
+            destination[path] = value if keep_vars else value.data[...]
         return destination
 
     def _state(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from minigrad.autograd.engine import Array, Op
+from minigrad.cuda import recurrent as kernel
 from minigrad.fused import recurrence
-from minigrad.fused.recurrence import empty, fill
+from minigrad.fused.recurrence import empty, fill, taken
 from minigrad.ops.shape import stack
 
 
@@ -25,8 +27,8 @@ class GRU(Op):
         n = tanh(W_n x + b_in + r q)
         h = (1 - z) n + z h'
 
-    Takes x (T, B, D), h0 (B, H), W (3H, D), U (3H, H), b_ih and b_hh (3H) or None, each in the
-    order r, z, n.  Gives y (T, B, H), the h of every step, and the last h.
+    Takes x (T, B, D), h0 (B, H) or None for zeros, W (3H, D), U (3H, H), b_ih and b_hh (3H) or
+    None, each in the order r, z, n.  Gives y (T, B, H), the h of every step, and the last h.
     With `batch_sizes`, only the first batch_sizes[t] sequences still run at step t.
     """
 
@@ -35,7 +37,7 @@ class GRU(Op):
 
     def twin(self, x: Any, h0: Any, W: Any, U: Any, b_ih: Any, b_hh: Any) -> tuple[Any, Any]:
         """The same, step by step, from primitive ops."""
-        h, y = h0, []
+        h, y = recurrence.start(x, h0, U.shape[1]), []
         for t in range(len(x)):
             Wx, Uh = x[t] @ W.T, h @ U.T  # (B, 3H)
             if b_ih is not None:
@@ -53,117 +55,128 @@ class GRU(Op):
     # of q they belong to W x.
 
     def forward(
-        self, x: Array, h0: Array, W: Array, U: Array, b_ih: Array | None, b_hh: Array | None
+        self, x: Array, h0: Array | None, W: Array, U: Array, b_ih: Array | None, b_hh: Array | None
     ) -> tuple[Array, Array]:
-        (T, B, _), H = x.shape, h0.shape[1]
-        N = recurrence.width(B)
-        runs = recurrence.runs_of_steps(T, 4 * H * N)
+        if type(x) is not np.ndarray and self.batch_sizes is None:
+            done = kernel.forward(self, "gru", x, h0, None, W, U, b_ih, b_hh)
+            if done is not None:
+                return done
+        (T, B, _), H = x.shape, U.shape[1]
+        N = recurrence.lanes(B)
+        runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
         keep = self.is_recorded  # if not, the gates of one run will do
-        gates = empty(T if keep else runs[0].stop, 4, H, N, like=x)
-        states = empty(T + 1, H, N, like=x)
+        gates = empty(T if keep else runs[0].stop, 4, H, *N, like=x)
+        states = empty(T + 1, H, *N, like=x)
         fill(states[0], h0)
-        Uh = empty(3 * H, N, like=x)
-        b = None if b_ih is None else _bias_of_blocks(b_ih, b_hh, N)
-        xs = recurrence.steps(x, N)
+        Uh = empty(3 * H, *N, like=x)
+        half = 0.5 if N else np.full_like(Uh[: 2 * H], 0.5)  # an array is faster if it is short
+        times_U = recurrence.times(U, N)
+        xs = recurrence.padded(x)
 
         for run in runs:
-            blocks = gates[run] if keep else gates[: run.stop - run.start]  # (n, 4, H, N)
-            rows = blocks.reshape(len(blocks), 4 * H, N)  # the same memory
-            recurrence.project(W[: 2 * H], xs[run], out=rows[:, : 2 * H])
+            n, first = run.stop - run.start, run.start if keep else 0
+            blocks = gates[first : first + n]  # (n, 4, H, N)
+            rows = blocks.reshape(n, 4 * H, *N)  # the same memory
+            recurrence.project(W[: 2 * H], xs[run], rows[:, : 2 * H])
             rows[:, 2 * H : 3 * H] = 0
-            recurrence.project(W[2 * H :], xs[run], out=rows[:, 3 * H :])
-            if b is not None:
-                np.add(rows, b, out=rows)
-            for t, a, (r, z, q, n) in zip(range(run.start, run.stop), rows, blocks):
-                h, h_new = states[t], states[t + 1]
-                rz, rzq = a[: 2 * H], a[: 3 * H]
-                np.matmul(U, h, out=Uh)
-                np.add(rzq, Uh, out=rzq)
-                np.multiply(rz, 0.5, out=rz)  # sigmoid(a) = tanh(a / 2) / 2 + 1 / 2
-                np.tanh(rz, out=rz)
-                np.multiply(rz, 0.5, out=rz)
-                np.add(rz, 0.5, out=rz)
-                np.multiply(r, q, out=h_new)
-                np.add(n, h_new, out=n)
-                np.tanh(n, out=n)
-                np.subtract(h, n, out=h_new)  # h = n + z (h' - n)
-                np.multiply(z, h_new, out=h_new)
-                np.add(n, h_new, out=h_new)
-                if self.batch_sizes is not None:
+            recurrence.project(W[2 * H :], xs[run], rows[:, 3 * H :])
+            if b_ih is not None:
+                np.add(rows, recurrence.column(_bias_of_blocks(b_ih, b_hh), rows), rows)
+            parts = rows[:, : 2 * H], rows[:, : 3 * H], *blocks.swapaxes(0, 1)
+            views = zip(*parts, states[run], states[1:][run])
+            for t, (rz, rzq, r, z, q, n, h, h_new) in enumerate(views, run.start):
+                times_U(h, Uh)
+                np.add(rzq, Uh, rzq)
+                np.multiply(rz, half, rz)  # sigmoid(a) = tanh(a / 2) / 2 + 1 / 2
+                np.tanh(rz, rz)
+                np.multiply(rz, half, rz)
+                np.add(rz, half, rz)
+                np.multiply(r, q, h_new)
+                np.add(n, h_new, n)
+                np.tanh(n, n)
+                np.subtract(h, n, h_new)  # h = n + z (h' - n)
+                np.multiply(z, h_new, h_new)
+                np.add(n, h_new, h_new)
+                if self.batch_sizes is not None and self.batch_sizes[t] < B:
                     recurrence.freeze(self.batch_sizes[t], (h_new, h))
 
         if keep:
             self.residuals = gates, states
-        return recurrence.swap(states[1:, :, :B]), states[T, :, :B].T.copy()
+        return recurrence.outside(states[1:], B), taken(states[T], B).copy()
 
     def vjp(
         self,
         g: Any,
         x: Array,
-        h0: Array,
+        h0: Array | None,
         W: Array,
         U: Array,
         b_ih: Array | None,
         b_hh: Array | None,
     ) -> tuple[Any, ...]:
         """Backpropagation through time; `dv` is the gradient of v, `local` what multiplies it."""
+        if isinstance(self.residuals, kernel.Saved):
+            wanted = (*map(self.wants, (0, 1)), False, *map(self.wants, (2, 3, 4, 5)))
+            gx, gh0, _, *others = kernel.backward(self.residuals, g, x, W, U, wanted)
+            return gx, gh0, *others
         gy, gh = g
         gates, states = self.residuals
-        (T, _, H, N), B = gates.shape, len(h0)
-        runs = recurrence.runs_of_steps(T, 4 * H * N)
-        local = empty(runs[0].stop, 4, H, N, like=x)
-        da = empty(4 * H, T, B, like=x)
-        dh, U_da = fill(empty(H, N, like=x), gh), empty(H, N, like=x)
-        dy = None if gy is None else recurrence.swap(gy)
-        U_T = recurrence.transposed(U, B)
+        (T, B, _), (H, *N) = x.shape, states.shape[1:]
+        runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
+        local = empty(runs[0].stop, 4, H, *N, like=x)
+        dh, U_da = fill(empty(H, *N, like=x), gh), empty(H, *N, like=x)
+        dh_used = dh[:, :B] if N else dh  # without spare columns
+        dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
+        times_U_T = recurrence.times(U.T, N)
+        xs, hs = recurrence.inside(x), states[:-1]
         dx = None
         if self.wants(0):
-            dx, W_T = empty(T, x.shape[2], N, like=x), recurrence.transposed(W, B)
+            dx, W_T = empty(T, x.shape[2], *N, like=x), recurrence.transposed(W, N)
+        gW = gU = gb_ih = gb_hh = None
 
         for run in reversed(runs):
             blocks = local[: run.stop - run.start]  # (n, 4, H, N)
-            rows = blocks.reshape(len(blocks), 4 * H, N)
+            rows = blocks.reshape(len(blocks), 4 * H, *N)
             _local_derivatives(gates[run], states[run], blocks)
-            for t in reversed(range(run.start, run.stop)):
+            views = blocks[:, 1::2], blocks[:, ::2], blocks[:, 3], gates[run, 1], rows, dy[run]
+            t = run.stop
+            for to_zn, to_rq, da_n, z, da, dy_t in zip(*[v[::-1] for v in views]):
                 # We are at timestep t; dh holds what comes from the steps after it.
-                block, z = blocks[t - run.start], gates[t, 1]
+                t -= 1
                 running = B if self.batch_sizes is None else self.batch_sizes[t]
-                if dy is not None:
-                    dh[:, :B] += dy[t]
+                if gy is not None:
+                    np.add(dh_used, dy_t, dh_used)
                 if running < B:
                     held = recurrence.set_aside(running, dh)
-                np.multiply(block[1::2], dh, out=block[1::2])  # h = (1 - z) n + z h': to a_z, a_n
-                np.multiply(block[::2], block[3], out=block[::2])  # a_n = ... + r q: to a_r, q
-                np.multiply(dh, z, out=dh)  # h = (1 - z) n + z h': to h'
-                np.matmul(U_T, rows[t - run.start, : 3 * H], out=U_da)  # a = ... + U h': to h'
-                np.add(dh, U_da, out=dh)
+                np.multiply(to_zn, dh, to_zn)  # h = (1 - z) n + z h': to a_z, a_n
+                np.multiply(to_rq, da_n, to_rq)  # a_n = ... + r q: to a_r, q
+                np.multiply(dh, z, dh)  # h = (1 - z) n + z h': to h'
+                times_U_T(da[: 3 * H], U_da)  # a = ... + U h': to h'
+                np.add(dh, U_da, dh)
                 if running < B:
                     recurrence.put_back(running, held, dh)
-            da[:, run] = rows[:, :, :B].transpose(1, 0, 2)
+            da_h = recurrence.flat(rows[:, : 3 * H], B)  # (3H, n B)
+            if self.wants(3):
+                gU = recurrence.plus(gU, da_h @ recurrence.flat(hs[run], B).T)
+            if self.wants(5):
+                gb_hh = recurrence.plus(gb_hh, da_h.sum(1))
+            blocks[:, 2] = blocks[:, 3]  # from here on n in place of q, and so da_x
             if dx is not None:  # a = W x + ...: to x
-                blocks[:, 2] = blocks[:, 3]
-                recurrence.project(W_T, rows[:, : 3 * H], out=dx[run])
+                recurrence.project(W_T, rows[:, : 3 * H], dx[run])
+            da_x = recurrence.flat(rows[:, : 3 * H], B)
+            if self.wants(2):
+                gW = recurrence.plus(gW, da_x @ recurrence.flat(xs[run], B).T)
+            if self.wants(4):
+                gb_ih = recurrence.plus(gb_ih, da_x.sum(1))
 
-        gW = gU = gb_ih = gb_hh = None
-        da_h = da_x = da[: 3 * H]
-        if self.wants(3):
-            gU = recurrence.weight_gradient(da_h, recurrence.swap(states[:-1, :, :B]))
-        if self.wants(5):
-            gb_hh = da_h.reshape(3 * H, -1).sum(1)
-        da_x[2 * H :] = da[3 * H :]  # n in place of q
-        if self.wants(2):
-            gW = recurrence.weight_gradient(da_x, x)
-        if self.wants(4):
-            gb_ih = da_x.reshape(3 * H, -1).sum(1)
-        gx = None if dx is None else recurrence.swap(dx[:, :, :B])
-        return gx, dh[:, :B].T, gW, gU, gb_ih, gb_hh
+        gx = None if dx is None else recurrence.outside(dx, B)
+        return gx, None if h0 is None else taken(dh, B), gW, gU, gb_ih, gb_hh
 
 
-def _bias_of_blocks(b_ih: Array, b_hh: Array, N: int) -> Array:
-    """What is added to the blocks r z q n of every step: (4H, N)."""
+def _bias_of_blocks(b_ih: Array, b_hh: Array) -> Array:
+    """What is added to the blocks r z q n of every step: (4H)."""
     H = len(b_ih) // 3
-    b = np.concatenate([b_ih[: 2 * H] + b_hh[: 2 * H], b_hh[2 * H :], b_ih[2 * H :]])
-    return recurrence.columns(b, N)
+    return np.concatenate([b_ih[: 2 * H] + b_hh[: 2 * H], b_hh[2 * H :], b_ih[2 * H :]])
 
 
 def _local_derivatives(gates: Array, before: Array, local: Array) -> None:

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from minigrad.autograd.engine import Array, Op
+from minigrad.cuda import recurrent as kernel
 from minigrad.fused import recurrence
-from minigrad.fused.recurrence import empty, fill
+from minigrad.fused.recurrence import empty, fill, taken
 from minigrad.ops.shape import stack
 
 
@@ -25,8 +27,9 @@ class LSTM(Op):
         m = o tanh(c)
         h = m, or W_hr m if there is a projection
 
-    Takes x (T, B, D), h0 (B, P), c0 (B, H), W (4H, D), U (4H, P), b_ih and b_hh (4H) or None,
-    W_hr (P, H) or None (then P = H).  Gives y (T, B, P), the h of every step, and the last h and c.
+    Takes x (T, B, D), h0 (B, P) and c0 (B, H) or None for zeros, W (4H, D), U (4H, P), b_ih and
+    b_hh (4H) or None, W_hr (P, H) or None (then P = H).  Gives y (T, B, P), the h of every step,
+    and the last h and c.
     With `batch_sizes`, only the first batch_sizes[t] sequences still run at step t.
     """
 
@@ -37,7 +40,8 @@ class LSTM(Op):
         self, x: Any, h0: Any, c0: Any, W: Any, U: Any, b_ih: Any, b_hh: Any, W_hr: Any
     ) -> tuple[Any, Any, Any]:
         """The same, step by step, from primitive ops."""
-        h, c, y = h0, c0, []
+        h, c = recurrence.start(x, h0, U.shape[1]), recurrence.start(x, c0, len(U) // 4)
+        y = []
         for t in range(len(x)):
             a = x[t] @ W.T + h @ U.T  # (B, 4H)
             if b_ih is not None:
@@ -54,66 +58,74 @@ class LSTM(Op):
     def forward(
         self,
         x: Array,
-        h0: Array,
-        c0: Array,
+        h0: Array | None,
+        c0: Array | None,
         W: Array,
         U: Array,
         b_ih: Array | None,
         b_hh: Array | None,
         W_hr: Array | None,
     ) -> tuple[Array, Array, Array]:
-        (T, B, _), (P, H) = x.shape, (h0.shape[1], c0.shape[1])
-        N = recurrence.width(B)
-        runs = recurrence.runs_of_steps(T, 4 * H * N)
-        keep = self.is_recorded  # if not, the gates of one run and the cells of two steps will do
-        gates = empty(T if keep else runs[0].stop, 4, H, N, like=x)
-        cells = empty(T + 1 if keep else 2, H, N, like=x)
-        states = empty(T + 1, P, N, like=x)
+        if type(x) is not np.ndarray and W_hr is None and self.batch_sizes is None:
+            done = kernel.forward(self, "lstm", x, h0, c0, W, U, b_ih, b_hh)
+            if done is not None:
+                return done
+        (T, B, _), P, H = x.shape, U.shape[1], len(U) // 4
+        N = recurrence.lanes(B)
+        runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
+        keep = self.is_recorded  # if not, one run's gates and cells will do
+        steps = T if keep else runs[0].stop
+        gates, cells = empty(steps, 4, H, *N, like=x), empty(steps + 1, H, *N, like=x)
+        states = empty(T + 1, P, *N, like=x)
+        c_new = fill(cells[0], c0)
         fill(states[0], h0)
-        fill(cells[0], c0)
-        Uh, m = empty(4 * H, N, like=x), empty(H, N, like=x)
-        half, shift = _sigmoid_by_tanh(Uh)
-        b = None if b_ih is None else recurrence.columns(b_ih + b_hh, N)
-        xs = recurrence.steps(x, N)
+        Uh, m = empty(4 * H, *N, like=x), empty(H, *N, like=x)
+        half, shift = _sigmoid_by_tanh(gates[0])
+        times_U = recurrence.times(U, N)
+        times_W_hr = None if W_hr is None else recurrence.times(W_hr, N)
+        xs = recurrence.padded(x)
 
         for run in runs:
-            blocks = gates[run] if keep else gates[: run.stop - run.start]  # (n, 4, H, N)
-            rows = blocks.reshape(len(blocks), 4 * H, N)  # the same memory
-            recurrence.project(W, xs[run], out=rows)
-            if b is not None:
-                np.add(rows, b, out=rows)
-            for t, a, (i, f, g, o) in zip(range(run.start, run.stop), rows, blocks):
-                h, h_new = states[t], states[t + 1]
-                c, c_new = cells[t % len(cells)], cells[(t + 1) % len(cells)]
-                np.matmul(U, h, out=Uh)
-                np.add(a, Uh, out=a)
-                np.multiply(a, half, out=a)  # from here on, `a` holds i, f, g, o
-                np.tanh(a, out=a)
-                np.multiply(a, half, out=a)
-                np.add(a, shift, out=a)
-                np.multiply(f, c, out=c_new)
-                np.multiply(i, g, out=m)
-                np.add(c_new, m, out=c_new)
-                np.tanh(c_new, out=m)
-                if W_hr is None:
-                    np.multiply(o, m, out=h_new)
+            n, first = run.stop - run.start, run.start if keep else 0
+            cells[first] = c_new
+            before, after = cells[first : first + n], cells[first + 1 : first + 1 + n]
+            blocks = gates[first : first + n]  # (n, 4, H, N)
+            rows = blocks.reshape(n, 4 * H, *N)  # the same memory
+            recurrence.project(W, xs[run], rows)
+            if b_ih is not None:
+                np.add(rows, recurrence.column(b_ih + b_hh, rows), rows)
+            h_before, h_after = states[run], states[1:][run]
+            views = zip(rows, blocks, *blocks.swapaxes(0, 1), before, after, h_before, h_after)
+            for t, (a, ifgo, i, f, g, o, c, c_new, h, h_new) in enumerate(views, run.start):
+                times_U(h, Uh)
+                np.add(a, Uh, a)
+                np.multiply(ifgo, half, ifgo)  # the same memory as `a`
+                np.tanh(a, a)
+                np.multiply(ifgo, half, ifgo)
+                np.add(ifgo, shift, ifgo)
+                np.multiply(f, c, c_new)
+                np.multiply(i, g, m)
+                np.add(c_new, m, c_new)
+                np.tanh(c_new, m)
+                if times_W_hr is None:
+                    np.multiply(o, m, h_new)
                 else:
-                    np.multiply(o, m, out=m)
-                    np.matmul(W_hr, m, out=h_new)
-                if self.batch_sizes is not None:
+                    np.multiply(o, m, m)
+                    times_W_hr(m, h_new)
+                if self.batch_sizes is not None and self.batch_sizes[t] < B:
                     recurrence.freeze(self.batch_sizes[t], (h_new, h), (c_new, c))
 
         if keep:
             self.residuals = gates, cells, states
-        y = recurrence.swap(states[1:, :, :B])
-        return y, states[T, :, :B].T.copy(), cells[T % len(cells), :, :B].T.copy()
+        y = recurrence.outside(states[1:], B)
+        return y, taken(states[T], B).copy(), taken(c_new, B).copy()
 
     def vjp(
         self,
         g: Any,
         x: Array,
-        h0: Array,
-        c0: Array,
+        h0: Array | None,
+        c0: Array | None,
         W: Array,
         U: Array,
         b_ih: Array | None,
@@ -121,74 +133,85 @@ class LSTM(Op):
         W_hr: Array | None,
     ) -> tuple[Any, ...]:
         """Backpropagation through time; `dv` is the gradient of v, `local` what multiplies it."""
+        if isinstance(self.residuals, kernel.Saved):
+            wanted = tuple(map(self.wants, range(7)))
+            return (*kernel.backward(self.residuals, g, x, W, U, wanted), None)
         gy, gh, gc = g
         gates, cells, states = self.residuals
-        (T, _, H, N), (B, P) = gates.shape, h0.shape
-        runs = recurrence.runs_of_steps(T, 4 * H * N)
-        local = empty(runs[0].stop, 4, H, N, like=x)
-        local_c = empty(runs[0].stop, H, N, like=x)
-        da = empty(4 * H, T, B, like=x)
-        dh, dc = fill(empty(P, N, like=x), gh), fill(empty(H, N, like=x), gc)
+        (T, B, _), (P, H), N = x.shape, (U.shape[1], gates.shape[2]), gates.shape[3:]
+        runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
+        local = empty(runs[0].stop, 4, H, *N, like=x)
+        local_c = empty(runs[0].stop, H, *N, like=x)
+        dh, dc = fill(empty(P, *N, like=x), gh), fill(empty(H, *N, like=x), gc)
         dm = dh
         if W_hr is not None:
-            dm, dh_all = empty(H, N, like=x), empty(P, T, B, like=x)
-        dy = None if gy is None else recurrence.swap(gy)
-        U_T = recurrence.transposed(U, B)
+            dm, dhs = empty(H, *N, like=x), empty(runs[0].stop, P, *N, like=x)
+            times_W_hr_T = recurrence.times(W_hr.T, N)
+        dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
+        dh_used = dh[:, :B] if N else dh  # without spare columns
+        times_U_T = recurrence.times(U.T, N)
+        xs, hs = recurrence.inside(x), states[:-1]
         dx = None
         if self.wants(0):
-            dx, W_T = empty(T, x.shape[2], N, like=x), recurrence.transposed(W, B)
+            dx, W_T = empty(T, x.shape[2], *N, like=x), recurrence.transposed(W, N)
+        gW = gU = gb = gW_hr = None
 
         for run in reversed(runs):
             n = run.stop - run.start
-            blocks, rows = local[:n], local[:n].reshape(n, 4 * H, N)
-            _local_derivatives(gates[run], cells[run.start : run.stop + 1], blocks, local_c[:n])
-            for t in reversed(range(run.start, run.stop)):
+            blocks, through = local[:n], local_c[:n]
+            rows = blocks.reshape(n, 4 * H, *N)
+            _local_derivatives(gates[run], cells[run.start : run.stop + 1], blocks, through)
+            t = run.stop
+            views = (blocks[:, :3], blocks[:, 3], through, gates[run, 1], rows, dy[run])
+            for to_ifg, to_o, to_c, f, da, dy_t in zip(*[v[::-1] for v in views]):
                 # We are at timestep t; dh and dc hold what comes from the steps after it.
-                block, f = blocks[t - run.start], gates[t, 1]
+                t -= 1
                 running = B if self.batch_sizes is None else self.batch_sizes[t]
-                if dy is not None:
-                    dh[:, :B] += dy[t]
+                if gy is not None:
+                    np.add(dh_used, dy_t, dh_used)
                 if running < B:
                     held = recurrence.set_aside(running, dh, dc)
                 if W_hr is not None:  # h = W_hr m
-                    dh_all[:, t] = dh[:, :B]
-                    np.matmul(W_hr.T, dh, out=dm)
-                np.multiply(block[3], dm, out=block[3])  # m = o tanh(c): to a_o ...
-                through = local_c[t - run.start]
-                np.multiply(through, dm, out=through)  # ... and to c
-                np.add(dc, through, out=dc)
-                np.multiply(block[:3], dc, out=block[:3])  # c = f c' + i g: to a_i, a_f, a_g ...
-                np.multiply(dc, f, out=dc)  # ... and to c'
-                np.matmul(U_T, rows[t - run.start], out=dh)  # a = W x + U h' + b: to h'
+                    dhs[t - run.start] = dh
+                    times_W_hr_T(dh, dm)
+                np.multiply(to_o, dm, to_o)  # m = o tanh(c): to a_o ...
+                np.multiply(to_c, dm, to_c)  # ... and to c
+                np.add(dc, to_c, dc)
+                np.multiply(to_ifg, dc, to_ifg)  # c = f c' + i g: to a_i, a_f, a_g ...
+                np.multiply(dc, f, dc)  # ... and to c'
+                times_U_T(da, dh)  # a = W x + U h' + b: to h'
                 if running < B:
                     recurrence.put_back(running, held, dh, dc)
-            da[:, run] = rows[:, :, :B].transpose(1, 0, 2)
             if dx is not None:
-                recurrence.project(W_T, rows, out=dx[run])  # a = W x + U h' + b: to x
+                recurrence.project(W_T, rows, dx[run])  # a = W x + U h' + b: to x
+            da_all = recurrence.flat(rows, B)  # (4H, n B)
+            if self.wants(3):
+                gW = recurrence.plus(gW, da_all @ recurrence.flat(xs[run], B).T)
+            if self.wants(4):
+                gU = recurrence.plus(gU, da_all @ recurrence.flat(hs[run], B).T)
+            if self.wants(5) or self.wants(6):
+                gb = recurrence.plus(gb, da_all.sum(1))
+            if W_hr is not None and self.wants(7):
+                m = gates[run, 3] * np.tanh(cells[1:][run])
+                to_h = recurrence.flat(dhs[:n], B)
+                gW_hr = recurrence.plus(gW_hr, to_h @ recurrence.flat(m, B).T)
 
-        gW = gU = gb = gW_hr = None
-        if self.wants(3):
-            gW = recurrence.weight_gradient(da, x)
-        if self.wants(4):
-            gU = recurrence.weight_gradient(da, recurrence.swap(states[:-1, :, :B]))
-        if self.wants(5) or self.wants(6):
-            gb = da.reshape(4 * H, -1).sum(1)
-        if W_hr is not None and self.wants(7):
-            m = gates[:, 3] * np.tanh(cells[1:])
-            gW_hr = recurrence.weight_gradient(dh_all, recurrence.swap(m[:, :, :B]))
-        gx = None if dx is None else recurrence.swap(dx[:, :, :B])
-        return gx, dh[:, :B].T, dc[:, :B].T, gW, gU, gb, gb, gW_hr
+        gx = None if dx is None else recurrence.outside(dx, B)
+        gh0 = None if h0 is None else taken(dh, B)
+        gc0 = None if c0 is None else taken(dc, B)
+        return gx, gh0, gc0, gW, gU, gb, gb, gW_hr
 
 
-def _sigmoid_by_tanh(a: Array) -> tuple[Array, Array]:
-    """Scale and shift with which one tanh serves all gates, (4H, N) each.
+def _sigmoid_by_tanh(gates: Array) -> tuple[Array, Array]:
+    """Scale and shift with which one tanh serves the four gates of a step, (4, H, N).
 
     sigmoid(a) = tanh(a / 2) / 2 + 1 / 2, which cannot overflow; tanh(a) = tanh(1 a) 1 + 0.
+    For one sequence in full, where that is faster, otherwise to be broadcast.
     """
-    scale, shift = np.full_like(a, 0.5), np.full_like(a, 0.5)
-    H = len(a) // 4
-    scale[2 * H : 3 * H], shift[2 * H : 3 * H] = 1, 0
-    return scale, shift
+    both = empty(2, *(gates.shape if gates.ndim == 2 else (4, 1, 1)), like=gates)
+    both[...] = 0.5
+    both[0, 2], both[1, 2] = 1, 0
+    return both[0], both[1]
 
 
 def _local_derivatives(gates: Array, cells: Array, local: Array, local_c: Array) -> None:

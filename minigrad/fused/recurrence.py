@@ -4,30 +4,52 @@ time loop.
 Outside, a sequence is (T, B, D).  Inside, features come before the batch: a state is (H, N), the
 gates of one step (4H, N).  Then the weights are used as they are given, `U @ h`; each gate is one
 contiguous block; and the product is the fastest that BLAS has at these sizes.  N is the batch B,
-or a little more (`width`).  A sequence leaves as a transposed view, which the next layer
-transposes back: nothing is copied between layers.
+or a little more (`lanes`).  A single sequence has no N: its states are vectors.  A sequence leaves
+as a transposed view, which the next layer transposes back: nothing is copied between layers.
+
+At a batch of one, a step is some ten calls of a microsecond or less, and what surrounds a call
+costs as much as the call: so results go to buffers given by position, and the views that a step
+needs come from iterating over arrays in `zip`, which makes them without a Python-level index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Array
+from minigrad.autograd.engine import Array, wrap
 from minigrad.device import array_module
 from minigrad.ops.selection import where
 
 RUN = 2**20  # how many numbers of gates are worked on at a time
+SMALL = 10**6  # multiplications in a product up to which OpenBLAS does not repack its operands
 
 
-def width(B: int) -> int:
-    """N, the columns of a buffer for a batch of B: BLAS is far faster on multiples of 16.
+def _blas_threads() -> int:
+    """How many threads OpenBLAS was told to use."""
+    for name in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"):
+        given = os.environ.get(name, "")
+        if given.isdigit() and int(given) > 0:
+            return int(given)
+    return os.cpu_count() or 1
 
-    The spare columns start from zero and get no gradient: they never meet the others.
+
+THREADS = _blas_threads()
+
+
+def lanes(B: int) -> tuple[int, ...]:
+    """What the shape of each buffer ends with: () for one sequence, otherwise (N,).
+
+    N is a little more than B where that makes BLAS far faster, on multiples of 16.  The spare
+    columns start from zero and get no gradient: they never meet the others.
     """
-    return B if B < 12 else -(-B // 16) * 16
+    if B == 1:
+        return ()
+    return (B if B < 12 else -(-B // 16) * 16,)
 
 
 def empty(*shape: int, like: Array) -> Array:
@@ -37,10 +59,18 @@ def empty(*shape: int, like: Array) -> Array:
 
 def fill(buffer: Array, given: Array | None) -> Array:
     """Set a state (H, N) to `given` (B, H), or to zero; the spare columns to zero."""
+    if buffer.ndim == 1:
+        buffer[...] = 0 if given is None else given[0]
+        return buffer
     buffer[...] = 0
     if given is not None:
         buffer[:, : len(given)] = given.T
     return buffer
+
+
+def taken(buffer: Array, B: int) -> Array:
+    """What `fill` put in, or its gradient, as it left the loop: (H, N) -> (B, H)."""
+    return buffer[None] if buffer.ndim == 1 else buffer[:, :B].T
 
 
 def runs_of_steps(T: int, size: int) -> list[slice]:
@@ -54,42 +84,89 @@ def runs_of_steps(T: int, size: int) -> list[slice]:
     return [slice(start, min(start + n, T)) for start in range(0, T, n)]
 
 
-def columns(b: Array, N: int) -> Array:
-    """A bias (4H), once for each column: (4H, N)."""
-    return b[:, None].repeat(N, axis=1)
+def column(b: Array, like: Array) -> Array:
+    """A bias (4H) in the shape in which it is added to the rows `like` (n, 4H, N) of some steps."""
+    return b if like.ndim == 2 else b[:, None].repeat(like.shape[2], axis=1)
 
 
-def swap(sequence: Array) -> Array:
-    """(T, B, H) -> (T, H, B), and back."""
-    return sequence.transpose(0, 2, 1)
+def outside(buffer: Array, B: int) -> Array:
+    """The buffer of a sequence as others know it: (T, H, N) -> (T, B, H).  A view."""
+    return buffer[:, None] if buffer.ndim == 2 else buffer[:, :, :B].transpose(0, 2, 1)
 
 
-def steps(x: Array, N: int) -> Array:
-    """The inputs (T, B, D) as the loop wants them: (T, D, N), the spare columns zero."""
+def inside(x: Array) -> Array:
+    """Undo `outside`: (T, B, D) -> (T, D, B).  A view."""
+    return x[:, 0] if x.shape[1] == 1 else x.transpose(0, 2, 1)
+
+
+def padded(x: Array) -> Array:
+    """The inputs (T, B, D) as the loop wants them, (T, D, N): contiguous, spare columns zero."""
     T, B, D = x.shape
-    if N == B:
-        return swap(x)
-    padded = array_module(x).zeros((T, D, N), x.dtype)
-    padded[:, :, :B] = swap(x)
-    return padded
+    N = lanes(B)
+    if N in ((), (B,)):
+        return array_module(x).ascontiguousarray(inside(x))
+    buffer = array_module(x).zeros((T, D, *N), x.dtype)
+    buffer[:, :, :B] = inside(x)
+    return buffer
+
+
+# --- products ---------------------------------------------------------------------------------
+
+
+@cache
+def count_of_blocks(M: int, K: int, N: int) -> int:
+    """In how many blocks of rows a product (M, K) (K, N) is fastest: 1 if there is no gain.
+
+    OpenBLAS first copies both operands of a product into an order of its own.  At these sizes that
+    takes a third of the time, and it leaves it out for small products (on processors with AVX-512),
+    which it also never shares among threads.
+    """
+    if THREADS > 1:
+        return 1
+    fitting = [m for m in range(12, 65) if M % m == 0 and m * K * N <= SMALL]
+    return M // fitting[-1] if fitting else 1
+
+
+def times(W: Array, N: tuple[int, ...]) -> Callable[[Array, Array], Any]:
+    """The product of all steps: a function of x (K, N) and a buffer for W x, (M, N)."""
+    if not N:
+        return partial(np.dot, W)
+    k = count_of_blocks(*W.shape, *N)
+    blocks = array_module(W).ascontiguousarray(W).reshape(k, len(W) // k, W.shape[1])
+    shape = (k, len(W) // k, *N)
+
+    def product(x: Array, out: Array) -> None:
+        np.matmul(blocks, x, out.reshape(shape))
+
+    return product
 
 
 def project(W: Array, x: Array, out: Array) -> None:
-    """out[t] = W x[t]: (n, D, N) -> (n, 4H, N)."""
-    if x.shape[2] == 1:
-        np.matmul(x[:, :, 0], W.T, out=out[:, :, 0])  # all steps in one product
+    """out[t] = W x[t], for all steps of a run: (n, D, N) -> (n, 4H, N)."""
+    if x.ndim == 2:
+        out[...] = np.dot(x, W.T)  # for D = 1, as in series, far faster than matmul
     else:
-        np.matmul(W, x, out=out)
+        n, D, N = x.shape
+        k = count_of_blocks(len(W), D, N)
+        blocks = W.reshape(k, len(W) // k, D)
+        np.matmul(blocks, x[:, None], out.reshape(n, k, len(W) // k, N))
 
 
-def transposed(U: Array, B: int) -> Array:
-    """U^T for the steps of a loop: copied where that makes each of the products faster."""
-    return U.T if B == 1 else U.T.copy()
+def transposed(W: Array, N: tuple[int, ...]) -> Array:
+    """W^T, copied where that makes each of the products with it faster."""
+    return W.T.copy() if N else W.T
 
 
-def weight_gradient(da: Array, x: Array) -> Array:
-    """da x^T summed over time and batch, in one product: (4H, T, B), (T, B, D) -> (4H, D)."""
-    return da.reshape(len(da), -1) @ x.transpose(2, 0, 1).reshape(x.shape[2], -1).T
+def flat(run: Array, B: int) -> Array:
+    """A run of steps as one matrix, without spare columns: (n, H, N) -> (H, n B)."""
+    if run.ndim == 2:
+        return run.T
+    return run[:, :, :B].transpose(1, 0, 2).reshape(run.shape[1], -1)
+
+
+def plus(total: Array | None, part: Array) -> Array:
+    """A sum that starts from None."""
+    return part if total is None else np.add(total, part, total)
 
 
 # --- sequences of different lengths -----------------------------------------------------------
@@ -124,3 +201,10 @@ def where_running(batch_sizes: Sequence[int] | None, t: int, new: Any, old: Any)
         return new
     running = array_module(new.value).arange(len(new)) < batch_sizes[t]
     return where(running[:, None], new, old)
+
+
+def start(x: Any, given: Any, size: int) -> Any:
+    """For the twins: the state (B, H) to start from, zeros if none is given."""
+    if given is not None:
+        return given
+    return wrap(array_module(x.value).zeros((x.shape[1], size), x.dtype))

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from minigrad.autograd.engine import Array, Op
+from minigrad.cuda import recurrent as kernel
 from minigrad.fused import recurrence
-from minigrad.fused.recurrence import empty, fill
+from minigrad.fused.recurrence import empty, fill, taken
 from minigrad.ops.shape import stack
 
 
@@ -21,8 +23,8 @@ class RNN(Op):
 
         h = tanh(W x + b_ih + U h' + b_hh)        or relu in place of tanh
 
-    Takes x (T, B, D), h0 (B, H), W (H, D), U (H, H), b_ih and b_hh (H) or None.  Gives y (T, B, H),
-    the h of every step, and the last h.
+    Takes x (T, B, D), h0 (B, H) or None for zeros, W (H, D), U (H, H), b_ih and b_hh (H) or None.
+    Gives y (T, B, H), the h of every step, and the last h.
     With `batch_sizes`, only the first batch_sizes[t] sequences still run at step t.
     """
 
@@ -34,7 +36,7 @@ class RNN(Op):
 
     def twin(self, x: Any, h0: Any, W: Any, U: Any, b_ih: Any, b_hh: Any) -> tuple[Any, Any]:
         """The same, step by step, from primitive ops."""
-        h, y = h0, []
+        h, y = recurrence.start(x, h0, len(U)), []
         for t in range(len(x)):
             a = x[t] @ W.T + h @ U.T  # (B, H)
             if b_ih is not None:
@@ -45,90 +47,99 @@ class RNN(Op):
         return stack(y), h
 
     def forward(
-        self, x: Array, h0: Array, W: Array, U: Array, b_ih: Array | None, b_hh: Array | None
+        self, x: Array, h0: Array | None, W: Array, U: Array, b_ih: Array | None, b_hh: Array | None
     ) -> tuple[Array, Array]:
-        (T, B, _), H = x.shape, h0.shape[1]
-        N = recurrence.width(B)
-        states = empty(T + 1, H, N, like=x)
+        if type(x) is not np.ndarray and self.batch_sizes is None:
+            done = kernel.forward(self, self.nonlinearity, x, h0, None, W, U, b_ih, b_hh)
+            if done is not None:
+                return done
+        (T, B, _), H = x.shape, len(U)
+        N = recurrence.lanes(B)
+        states = empty(T + 1, H, *N, like=x)
         fill(states[0], h0)
-        Uh = empty(H, N, like=x)
-        b = None if b_ih is None else recurrence.columns(b_ih + b_hh, N)
-        xs = recurrence.steps(x, N)
+        Uh = empty(H, *N, like=x)
+        times_U = recurrence.times(U, N)
+        xs = recurrence.padded(x)
 
-        for run in recurrence.runs_of_steps(T, H * N):
+        for run in recurrence.runs_of_steps(T, H * prod(N)):
             rows = states[1:][run]  # (n, H, N): W x first, then what becomes of it
-            recurrence.project(W, xs[run], out=rows)
-            if b is not None:
-                np.add(rows, b, out=rows)
-            for t, a in zip(range(run.start, run.stop), rows):
-                np.matmul(U, states[t], out=Uh)
-                np.add(a, Uh, out=a)
+            recurrence.project(W, xs[run], rows)
+            if b_ih is not None:
+                np.add(rows, recurrence.column(b_ih + b_hh, rows), rows)
+            for t, (a, h) in enumerate(zip(rows, states[run]), run.start):
+                times_U(h, Uh)
+                np.add(a, Uh, a)
                 if self.nonlinearity == "tanh":
-                    np.tanh(a, out=a)
+                    np.tanh(a, a)
                 else:
                     np.maximum(a, 0, out=a)
-                if self.batch_sizes is not None:
-                    recurrence.freeze(self.batch_sizes[t], (a, states[t]))
+                if self.batch_sizes is not None and self.batch_sizes[t] < B:
+                    recurrence.freeze(self.batch_sizes[t], (a, h))
 
         if self.is_recorded:
             self.residuals = states
-        return recurrence.swap(states[1:, :, :B]), states[T, :, :B].T.copy()
+        return recurrence.outside(states[1:], B), taken(states[T], B).copy()
 
     def vjp(
         self,
         g: Any,
         x: Array,
-        h0: Array,
+        h0: Array | None,
         W: Array,
         U: Array,
         b_ih: Array | None,
         b_hh: Array | None,
     ) -> tuple[Any, ...]:
         """Backpropagation through time; `dv` is the gradient of v."""
+        if isinstance(self.residuals, kernel.Saved):
+            wanted = (*map(self.wants, (0, 1)), False, *map(self.wants, (2, 3, 4, 5)))
+            gx, gh0, _, *others = kernel.backward(self.residuals, g, x, W, U, wanted)
+            return gx, gh0, *others
         gy, gh = g
         states = self.residuals
-        T, B = x.shape[:2]
-        H, N = states.shape[1:]
-        runs = recurrence.runs_of_steps(T, H * N)
-        local = empty(runs[0].stop, H, N, like=x)
-        da = empty(H, T, B, like=x)
-        dh = fill(empty(H, N, like=x), gh)
-        dy = None if gy is None else recurrence.swap(gy)
-        U_T = recurrence.transposed(U, B)
+        (T, B, _), (H, *N) = x.shape, states.shape[1:]
+        runs = recurrence.runs_of_steps(T, H * prod(N))
+        local = empty(runs[0].stop, H, *N, like=x)
+        dh = fill(empty(H, *N, like=x), gh)
+        dh_used = dh[:, :B] if N else dh  # without spare columns
+        dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
+        times_U_T = recurrence.times(U.T, N)
+        xs, hs = recurrence.inside(x), states[:-1]
         dx = None
         if self.wants(0):
-            dx, W_T = empty(T, x.shape[2], N, like=x), recurrence.transposed(W, B)
+            dx, W_T = empty(T, x.shape[2], *N, like=x), recurrence.transposed(W, N)
+        gW = gU = gb = None
 
         for run in reversed(runs):
             rows = local[: run.stop - run.start]
             h = states[1:][run]
             if self.nonlinearity == "tanh":
-                np.multiply(h, h, out=rows)
-                np.subtract(1, rows, out=rows)  # tanh' = 1 - h^2
+                np.multiply(h, h, rows)
+                np.subtract(1, rows, rows)  # tanh' = 1 - h^2
             else:
-                np.sign(h, out=rows)  # relu' = 1 where h > 0
-            for t in reversed(range(run.start, run.stop)):
+                np.sign(h, rows)  # relu' = 1 where h > 0
+            t = run.stop
+            for da, dy_t in zip(rows[::-1], dy[run][::-1]):
                 # We are at timestep t; dh holds what comes from the steps after it.
-                da_t = rows[t - run.start]
+                t -= 1
                 running = B if self.batch_sizes is None else self.batch_sizes[t]
-                if dy is not None:
-                    dh[:, :B] += dy[t]
+                if gy is not None:
+                    np.add(dh_used, dy_t, dh_used)
                 if running < B:
                     held = recurrence.set_aside(running, dh)
-                np.multiply(da_t, dh, out=da_t)  # h = tanh(a)
-                np.matmul(U_T, da_t, out=dh)  # a = W x + U h' + b: to h'
+                np.multiply(da, dh, da)  # h = tanh(a)
+                times_U_T(da, dh)  # a = W x + U h' + b: to h'
                 if running < B:
                     recurrence.put_back(running, held, dh)
-            da[:, run] = rows[:, :, :B].transpose(1, 0, 2)
             if dx is not None:
-                recurrence.project(W_T, rows, out=dx[run])  # a = W x + U h' + b: to x
+                recurrence.project(W_T, rows, dx[run])  # a = W x + U h' + b: to x
+            da_all = recurrence.flat(rows, B)  # (H, n B)
+            if self.wants(2):
+                gW = recurrence.plus(gW, da_all @ recurrence.flat(xs[run], B).T)
+            if self.wants(3):
+                gU = recurrence.plus(gU, da_all @ recurrence.flat(hs[run], B).T)
+            if self.wants(4) or self.wants(5):
+                gb = recurrence.plus(gb, da_all.sum(1))
 
-        gW = gU = gb = None
-        if self.wants(2):
-            gW = recurrence.weight_gradient(da, x)
-        if self.wants(3):
-            gU = recurrence.weight_gradient(da, recurrence.swap(states[:-1, :, :B]))
-        if self.wants(4) or self.wants(5):
-            gb = da.reshape(H, -1).sum(1)
-        gx = None if dx is None else recurrence.swap(dx[:, :, :B])
-        return gx, dh[:, :B].T, gW, gU, gb, gb
+        gx = None if dx is None else recurrence.outside(dx, B)
+        return gx, None if h0 is None else taken(dh, B), gW, gU, gb, gb

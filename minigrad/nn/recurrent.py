@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 from minigrad.autograd.engine import Array, Op
 from minigrad.autograd.grad_mode import no_grad
-from minigrad.device import array_module
 from minigrad.fused import gru, lstm, rnn
 from minigrad.fused.packed import Pack, Pad, Places
 from minigrad.nn import functional as F
@@ -156,7 +155,7 @@ class RNNBase(Module):
             x = x.transpose(0, 1)
         if not len(x):
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        states = self._states(hx, x.value, x.shape[1], batched)
+        states = self._states(hx, x, x.shape[1], batched)
         y, last = self._layers(x, states, None)
         if not batched:
             return y.squeeze(1), self._as_given([s.squeeze(1) for s in last])
@@ -165,7 +164,7 @@ class RNNBase(Module):
     def _forward_packed(self, input: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
         data, batch_sizes, order, back = input
         self._check_input(data, packed=True)
-        states = self._states(hx, data.value, int(batch_sizes.value[0]), True)
+        states = self._states(hx, data, int(batch_sizes.value[0]), True)
         if order is not None and hx is not None:
             states = [s.index_select(1, order) for s in states]
         y, last = self._layers(data, states, batch_sizes.value)
@@ -185,14 +184,15 @@ class RNNBase(Module):
                 ys: list[Any] = []
                 if i and self.dropout:
                     x = F.dropout(x, self.dropout, self.training)
-            initial = [s[i] for s in states]
+            initial = [None if s is None else s[i] for s in states]
             y, *final = self._run(x, initial, weights, batch_sizes, reverse)
             ys.append(y)
             for found, s in zip(last, final, strict=True):
                 found.append(s)
             if len(ys) == directions:
                 x = ys[0] if directions == 1 else cat(ys, -1)
-        return x, [stack(found) for found in last]
+        # a view is enough for the usual single layer
+        return x, [stack(found) if len(found) > 1 else found[0].unsqueeze(0) for found in last]
 
     def _run(
         self,
@@ -223,32 +223,35 @@ class RNNBase(Module):
     # --- checks ---------------------------------------------------------------------------------
 
     def _check_input(self, x: Any, packed: bool = False) -> None:
-        name = self._get_name()
         if not packed and x.ndim not in (2, 3):
             raise ValueError(
-                f"{name}: Expected input to be 2D or 3D, got {x.ndim}D instead: {tuple(x.shape)}"
+                f"{self._get_name()}: Expected input to be 2D or 3D, got {x.ndim}D instead: "
+                f"{tuple(x.shape)}"
             )
         if x.shape[-1] != self.input_size:
             raise RuntimeError(
-                f"{name}: input.size(-1) must be equal to input_size. Expected {self.input_size}, "
-                f"got {x.shape[-1]} (input {tuple(x.shape)})"
+                f"{self._get_name()}: input.size(-1) must be equal to input_size. Expected "
+                f"{self.input_size}, got {x.shape[-1]} (input {tuple(x.shape)})"
             )
         weight = self._parameters["weight_ih_l0"]
         if weight is not None and x.dtype != weight.dtype:
             raise ValueError(
-                f"{name}: input dtype ({x.dtype}) does not match weight dtype ({weight.dtype}). "
-                f"Convert the input, input.to(mg.{weight.dtype}), or the model, "
+                f"{self._get_name()}: input dtype ({x.dtype}) does not match weight dtype "
+                f"({weight.dtype}). Convert the input, input.to(mg.{weight.dtype}), or the model, "
                 f"model.to(mg.{x.dtype})"
             )
 
-    def _states(self, hx: Any, x: Array, B: int, batched: bool) -> list[Any]:
-        """The initial states, each (layers * directions, B, features): h, and an LSTM's c."""
+    def _states(self, hx: Any, x: Any, B: int, batched: bool) -> list[Any]:
+        """The initial states, each (layers * directions, B, features) or None for zeros.
+
+        They are h, and an LSTM's c.
+        """
+        if hx is None:
+            return [None] * (1 + self.has_cell)
         count = len(self._all_weights)
         sizes = [self.proj_size or self.hidden_size]
         if self.has_cell:
             sizes.append(self.hidden_size)
-        if hx is None:
-            return [array_module(x).zeros((count, B, size), x.dtype) for size in sizes]
         if not self.has_cell:
             given = [hx]
         elif isinstance(hx, tuple | list) and len(hx) == 2:
@@ -455,7 +458,7 @@ class RNNCellBase(Module):
         x = input if batched else input.unsqueeze(0)
         shape = (len(x), self.hidden_size)
         if hx is None:
-            states = [array_module(x.value).zeros(shape, x.dtype)] * (1 + self.has_cell)
+            states: list[Any] = [None] * (1 + self.has_cell)
         else:
             if self.has_cell and not (isinstance(hx, tuple | list) and len(hx) == 2):
                 raise TypeError(f"{name}: hx must be a tuple (h_0, c_0), got {type(hx).__name__}")

@@ -1,0 +1,76 @@
+"""What the recurrent ops share: products in blocks, and states that are not given."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from minigrad.autograd.engine import run_backward, wrap
+from minigrad.fused import recurrence
+from minigrad.fused.gru import GRU
+from minigrad.fused.lstm import LSTM
+from minigrad.fused.rnn import RNN
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("M", "K", "N"), [(120, 30, 16), (122, 4, 3), (7, 1, 16), (48, 9, 0)])
+def test_products_in_blocks_equal_the_plain_product(
+    threads: int, M: int, K: int, N: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recurrence, "THREADS", threads)
+    recurrence.count_of_blocks.cache_clear()
+    rng = np.random.default_rng(0)
+    W, x = rng.standard_normal((K, M)).T, rng.standard_normal((5, K, N))  # W is not contiguous
+    assert recurrence.count_of_blocks(120, 30, 16) == (2 if threads == 1 else 1)
+    out = np.empty((M, N))
+    recurrence.times(W, (N,))(x[0], out)
+    np.testing.assert_allclose(out, W @ x[0], rtol=1e-12)
+    buffer = np.empty((5, M + 3, N))
+    recurrence.project(W, x, buffer[:, 3:])  # the GRU's blocks are such a part
+    np.testing.assert_allclose(buffer[:, 3:], W @ x, rtol=1e-12)
+    recurrence.count_of_blocks.cache_clear()
+
+
+@pytest.mark.parametrize("op", [RNN, GRU, LSTM])
+@pytest.mark.parametrize("B", [1, 2, 14])
+def test_no_state_means_zeros(op: Any, B: int) -> None:
+    rng = np.random.default_rng(B)
+    T, D, H = 3, 2, 4
+    rows, states = {RNN: (H, 1), GRU: (3 * H, 1), LSTM: (4 * H, 2)}[op]
+    shapes = (T, B, D), (rows, D), (rows, H), (rows,), (rows,)
+    x, *weights = [wrap(rng.standard_normal(shape), None, True) for shape in shapes]
+    others = [None] if op is LSTM else []
+    zeros = [np.zeros((B, H))] * states
+
+    def run(function: Any, given: list[Any]) -> tuple[list[Any], list[Any]]:
+        outputs = function(x, *given, *weights, *others)
+        starts = [np.ones_like(y.value) for y in outputs]
+        return [y.value for y in outputs], run_backward(outputs, starts, [x, *weights])
+
+    expected, expected_gradients = run(op(), zeros)
+    for function in (op(), op().twin):
+        got, gradients = run(function, [None] * states)
+        for a, b in zip([*got, *gradients], [*expected, *expected_gradients], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_gradients_with_blocks_equal_those_without() -> None:
+    """The whole LSTM, its products in blocks as with one thread, and not."""
+    rng = np.random.default_rng(0)
+    T, B, D, H = 4, 16, 5, 24
+    shapes = (T, B, D), (4 * H, D), (4 * H, H), (4 * H,), (4 * H,)
+
+    def run(threads: int) -> Any:
+        recurrence.count_of_blocks.cache_clear()
+        inputs = [wrap(a, None, True) for a in arrays]
+        with patch.object(recurrence, "THREADS", threads):
+            y, h, _ = LSTM()(inputs[0], None, None, *inputs[1:], None)
+            return run_backward([y, h], [np.ones_like(y.value), np.ones_like(h.value)], inputs)
+
+    arrays = [rng.standard_normal(shape) for shape in shapes]
+    for a, b in zip(run(1), run(2), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+    recurrence.count_of_blocks.cache_clear()

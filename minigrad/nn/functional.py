@@ -111,18 +111,18 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
         raise RuntimeError(
             f"embedding: expected the input to be of integers, got {index.dtype}: input.long()?"
         )
-    if isinstance(index, np.ndarray) and index.size:
-        for i in (int(index.min()), int(index.max())):
-            if not 0 <= i < rows:
-                raise IndexError(
-                    f"embedding: index {i} is out of range: the weight has {rows} rows, 0 to "
-                    f"{rows - 1}"
-                )
+    index = index.astype(np.int64, copy=False)
+    # seen as unsigned, a negative number is larger than any other
+    if isinstance(index, np.ndarray) and index.size and index.view(np.uint64).max() >= rows:
+        i = index.min() if index.min() < 0 else index.max()
+        raise IndexError(
+            f"embedding: index {i} is out of range: the weight has {rows} rows, 0 to {rows - 1}"
+        )
     if padding_idx is not None:
         if not -rows <= padding_idx < rows:
             raise ValueError(f"padding_idx {padding_idx} must be within the {rows} embeddings")
         weight = setitem(weight, padding_idx, weight.detach()[padding_idx])
-    return GetItem(index.astype(np.int64, copy=False))(weight)
+    return GetItem(index)(weight)
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:

@@ -369,23 +369,24 @@ def multinomial(
         raise RuntimeError(f"multinomial: expected weights (n) or (rows, n), not {weights.shape}")
     if num_samples <= 0:
         raise RuntimeError(f"multinomial: cannot draw {num_samples} samples")
-    if not (np.isfinite(weights) & (weights >= 0)).all():
+    rows = weights.reshape(-1, weights.shape[-1])
+    bounds = rows.cumsum(1)
+    total = bounds[:, -1:]
+    if rows.size and not (rows.min() >= 0 and total.max() < np.inf):  # neither holds for nan
         raise RuntimeError("multinomial: a weight is negative, infinite or nan")
-    rows = np.atleast_2d(weights)
-    possible = (rows > 0).sum(1)
-    if not possible.all():
+    if not total.all():
         raise RuntimeError("multinomial: all weights of a row are 0")
-    if not replacement and (possible < num_samples).any():
-        raise RuntimeError(
-            f"multinomial: cannot draw {num_samples} different samples from {possible.min()} "
-            "weights above 0; pass replacement=True to allow repeats"
-        )
     numbers = _numbers(generator)
     if replacement or num_samples == 1:
-        bounds = np.cumsum(rows, 1)
-        draws = numbers.random((len(rows), num_samples)) * bounds[:, -1:]
-        chosen = np.stack([np.searchsorted(b, d, "right") for b, d in zip(bounds, draws)])
+        draws = numbers.random((len(rows), num_samples)) * total
+        chosen = np.array([b.searchsorted(d, "right") for b, d in zip(bounds, draws)], np.int64)
     else:  # the first of competing exponential clocks: Efraimidis and Spirakis, 2006
+        possible = (rows > 0).sum(1)
+        if (possible < num_samples).any():
+            raise RuntimeError(
+                f"multinomial: cannot draw {num_samples} different samples from {possible.min()} "
+                "weights above 0; pass replacement=True to allow repeats"
+            )
         with np.errstate(divide="ignore"):
             times = numbers.standard_exponential(rows.shape) / rows
         chosen = np.argsort(times, 1)[:, :num_samples]

@@ -189,6 +189,7 @@ from minigrad.tensor import tensor as tensor
 
 # Built from the names above, so imported after them.
 from minigrad import autograd as autograd  # isort: skip
+from minigrad import cuda as cuda  # isort: skip
 from minigrad import nn as nn  # isort: skip
 from minigrad import optim as optim  # isort: skip
 from minigrad import safetensors as safetensors  # isort: skip

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.autograd.engine import Array, Op
+from minigrad.cuda import elementwise as kernel
 from minigrad.device import array_module
 
 
@@ -26,6 +27,13 @@ class SoftmaxCrossEntropy(Op):
         self.reduction = reduction
 
     def forward(self, x: Array, t: Array, a: Array | None) -> Array:
+        if type(x) is not np.ndarray and kernel.usable(x):
+            loss, shift = kernel.cross_entropy(x, t, a)
+            count = len(x) if a is None else a.sum()
+            self.residuals = shift, count
+            if self.reduction == "none":
+                return loss
+            return loss.sum() / count if self.reduction == "mean" else loss.sum()
         rows = array_module(x).arange(len(x))
         e = x - x.max(1, keepdims=True)  # (1) the shift changes no difference of scores
         loss = -e[rows, t]  # (2)
@@ -42,9 +50,13 @@ class SoftmaxCrossEntropy(Op):
         return loss / count if self.reduction == "mean" else loss  # (5)
 
     def vjp(self, g: Array, x: Array, t: Array, a: Array | None) -> tuple[Array, None, None]:
+        if len(self.residuals) == 2:
+            shift, count = self.residuals
+            g = g / count if self.reduction == "mean" else g
+            return kernel.cross_entropy_backward(x, t, a, shift, g), None, None
         e, s, rows, count = self.residuals
         if self.reduction == "mean":
-            g = g / count  # from (5)
+            g = g / (count + (count == 0))  # from (5); if no row counts, y is nan, but gx is 0
         if a is not None:
             g = g * a  # from (4)
         gx = e * (g / s)[:, None]  # from (3): g p. That of the shift in (1) is zero
@@ -59,4 +71,4 @@ class SoftmaxCrossEntropy(Op):
         if self.reduction == "none":
             return loss
         count = len(x) if a is None else a.sum()
-        return loss.sum() / count if self.reduction == "mean" else loss.sum()
+        return loss.sum() / (count + (count == 0)) if self.reduction == "mean" else loss.sum()

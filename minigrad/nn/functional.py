@@ -11,6 +11,7 @@ import numpy as np
 
 from minigrad import random
 from minigrad.autograd.engine import Array, Node, Op, wrap
+from minigrad.cuda import elementwise
 from minigrad.device import array_module, device_of, to_device
 from minigrad.dtypes import cast, operands
 from minigrad.fused.layer_norm import LayerNormalization
@@ -128,13 +129,17 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """In training: each element zero with probability `p`, otherwise scaled by 1 / (1 - p).
 
-    Srivastava et al. 2014.  The choice is made by the default generator, on the host.
+    Srivastava et al. 2014.  The choice is made by the default generator, on the host; on a GPU, by
+    the GPU, from a seed that the default generator draws.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0:
         return input
     x = input.value
+    if type(x) is not np.ndarray and elementwise.usable(x):
+        seed = int(random.default_generator.numpy.bit_generator.random_raw())
+        return _maybe_in_place(input, elementwise.Masked(p, seed)(input), inplace)
     bits = random.default_generator.numpy.bit_generator.random_raw(-(-x.size // 4))
     chances = bits.view(np.uint16)[: x.size].reshape(x.shape)  # 16 bits for each element
     scale = x.dtype.type(1 / (1 - p) if p < 1 else 0)
@@ -419,10 +424,7 @@ def cross_entropy(
         return _reduce(loss, reduction)
     x, t, a, shape = _rows_of_scores(input, target, w, ignore_index)
     if label_smoothing:
-        loss = _smoothed(x, t, a, w, label_smoothing)
-        if reduction == "mean":
-            return loss.sum() / (len(t) if a is None else wrap(a.sum()))
-        return loss.sum() if reduction == "sum" else loss.reshape(shape)
+        return _reduce_rows(_smoothed(x, t, a, w, label_smoothing), a, shape, reduction)
     loss = SoftmaxCrossEntropy(reduction)(x, wrap(t), None if a is None else wrap(a))
     return loss.reshape(shape) if reduction == "none" and loss.ndim != len(shape) else loss
 
@@ -454,9 +456,22 @@ def nll_loss(
     loss = -GetItem((array_module(t).arange(len(t)), t))(x)  # (N,)
     if a is not None:
         loss = loss * wrap(a)
-    if reduction == "mean":
-        return loss.sum() / (len(t) if a is None else wrap(a.sum()))
-    return loss.sum() if reduction == "sum" else loss.reshape(shape)
+    return _reduce_rows(loss, a, shape, reduction)
+
+
+def _reduce_rows(loss: Any, a: Array | None, shape: tuple[int, ...], reduction: str) -> Any:
+    """The losses of all rows in their `shape`, their sum, or their mean weighted by `a`.
+
+    Where no row counts, the mean is nan, as in PyTorch, but its gradient is 0: a batch of nothing
+    but padding must not ruin the weights.
+    """
+    if reduction != "mean":
+        return loss.sum() if reduction == "sum" else loss.reshape(shape)
+    if a is None:
+        return loss.mean()
+    count = a.sum()
+    none = count == 0
+    return loss.sum() / wrap(count + none) + wrap(np.where(none, np.nan, 0).astype(a.dtype))
 
 
 def _class_dim(input: Any, target: Any) -> int:

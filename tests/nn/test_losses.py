@@ -297,3 +297,18 @@ def test_weights_are_buffers() -> None:
     loss = nn.CrossEntropyLoss(mg.tensor([1.0, 2.0, 3.0]))
     assert list(loss.state_dict()) == ["weight"] and not list(loss.parameters())
     assert loss.double().weight.dtype == np.float64
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_batch_of_padding_alone_does_not_ruin_the_weights(smoothing: float) -> None:
+    x = mg.randn(2, 3, requires_grad=True)
+    nothing = mg.tensor([-100, -100])
+    with np.errstate(invalid="ignore"):
+        for loss in (
+            F.cross_entropy(x, nothing, label_smoothing=smoothing),
+            F.nll_loss(x, nothing),
+        ):
+            assert np.isnan(loss.item())  # as in PyTorch: the mean of nothing
+            x.grad = None
+            loss.backward()
+            assert x.grad.tolist() == [[0, 0, 0], [0, 0, 0]]

@@ -41,6 +41,7 @@ class device:
 
 
 _CPU = device("cpu")
+_ON_HOST = (np.ndarray, np.generic)
 _default: device = _CPU
 
 
@@ -62,19 +63,21 @@ def set_default_device(where: Any) -> None:
 
 def new_on(where: Any, array: Array) -> Array:
     """A new `array` on the device `where`, or on the default one if None."""
-    return to_device(array, _default if where is None else device(where))
+    if not isinstance(where, device):
+        where = _default if where is None else device(where)
+    return to_device(array, where)
 
 
 def device_of(array: Array) -> device:
     """The device that holds `array`."""
-    if isinstance(array, np.ndarray | np.generic):
+    if isinstance(array, _ON_HOST):
         return _CPU
     return device("cuda", array.device.id)
 
 
 def array_module(array: Array) -> ModuleType:
     """numpy or cupy: where the functions for `array` are that take no array (zeros, arange)."""
-    return np if isinstance(array, np.ndarray | np.generic) else cupy()
+    return np if isinstance(array, _ON_HOST) else cupy()
 
 
 def cupy() -> Any:

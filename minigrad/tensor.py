@@ -62,8 +62,11 @@ def _checked(function: Callable[..., Any], swapped: bool = False) -> Callable[[A
     return method
 
 
+_OPERANDS = (Node, *engine._NUMBERS)
+
+
 def _is_operand(x: Any) -> bool:
-    return isinstance(x, Node | int | float | np.generic) or hasattr(x, "dtype")
+    return isinstance(x, _OPERANDS) or hasattr(x, "dtype")
 
 
 def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Array, Node, Op, wrap
+from minigrad.autograd.engine import _NUMBERS, Array, Node, Op, wrap
 from minigrad.dtypes import floating, operands, result_type
 
 Function = Callable[..., Any]
@@ -21,7 +21,7 @@ def no_slope(g: Any) -> Any:
 
 def is_number(x: Any) -> bool:
     """Whether `x` counts as a Python number: NumPy's own scalars do."""
-    return isinstance(x, int | float | np.generic)
+    return isinstance(x, _NUMBERS)
 
 
 class Add(Op):

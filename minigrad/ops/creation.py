@@ -13,6 +13,8 @@ from minigrad.device import device as Device
 from minigrad.device import device_of, new_on, to_device
 from minigrad.dtypes import DType, cast, get_default_dtype
 
+_CPU = Device("cpu")
+
 
 def _placed(value: Array, device: Any, requires_grad: bool = False) -> Any:
     """A tensor of the host array `value`, on `device` or else on the default one."""
@@ -30,7 +32,7 @@ def _dtype_of(data: Any) -> DType | None:
 def _without_tensors(data: Any) -> Any:
     """`data` with host arrays in place of the tensors in its lists."""
     if isinstance(data, Node):
-        return to_device(data.value, Device("cpu"))
+        return to_device(data.value, _CPU)
     if isinstance(data, list | tuple) and data and isinstance(data[0], list | tuple | Node):
         return [_without_tensors(part) for part in data]
     return data
@@ -345,7 +347,7 @@ def bernoulli(input: Any, *, generator: random.Generator | None = None) -> Any:
 
     Raises RuntimeError for what is no probability.
     """
-    p = to_device(input.value, Device("cpu"))
+    p = to_device(input.value, _CPU)
     if not ((p >= 0) & (p <= 1)).all():
         raise RuntimeError("bernoulli: every probability must be between 0 and 1")
     drawn = _numbers(generator).random(p.shape) < p
@@ -364,7 +366,7 @@ def multinomial(
     Raises RuntimeError for weights that are negative, not finite, all 0, or fewer (above 0) than
     samples without replacement.
     """
-    weights = to_device(input.value, Device("cpu")).astype(np.float64)
+    weights = to_device(input.value, _CPU).astype(np.float64)
     if weights.ndim not in (1, 2) or not weights.shape[-1]:
         raise RuntimeError(f"multinomial: expected weights (n) or (rows, n), not {weights.shape}")
     if num_samples <= 0:

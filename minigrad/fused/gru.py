@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.autograd.engine import Array, Op
 from minigrad.cuda import recurrent as kernel
 from minigrad.fused import recurrence
-from minigrad.fused.recurrence import empty, fill, taken
+from minigrad.fused.recurrence import empty, fill, scratch, taken
 from minigrad.ops.shape import stack
 
 
@@ -123,7 +123,7 @@ class GRU(Op):
         gates, states = self.residuals
         (T, B, _), (H, *N) = x.shape, states.shape[1:]
         runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
-        local = empty(runs[0].stop, 4, H, *N, like=x)
+        local = scratch("local", runs[0].stop, 4, H, *N, like=x)
         dh, U_da = fill(empty(H, *N, like=x), gh), empty(H, *N, like=x)
         dh_used = dh[:, :B] if N else dh  # without spare columns
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
@@ -155,17 +155,17 @@ class GRU(Op):
                 np.add(dh, U_da, dh)
                 if running < B:
                     recurrence.put_back(running, held, dh)
-            da_h = recurrence.flat(rows[:, : 3 * H], B)  # (3H, n B)
+            da_h = recurrence.flat("da", rows[:, : 3 * H], B)  # (3H, n B)
             if self.wants(3):
-                gU = recurrence.plus(gU, da_h @ recurrence.flat(hs[run], B).T)
+                gU = recurrence.plus(gU, da_h @ recurrence.flat("x", hs[run], B).T)
             if self.wants(5):
                 gb_hh = recurrence.plus(gb_hh, da_h.sum(1))
             blocks[:, 2] = blocks[:, 3]  # from here on n in place of q, and so da_x
             if dx is not None:  # a = W x + ...: to x
                 recurrence.project(W_T, rows[:, : 3 * H], dx[run])
-            da_x = recurrence.flat(rows[:, : 3 * H], B)
+            da_x = recurrence.flat("da", rows[:, : 3 * H], B)
             if self.wants(2):
-                gW = recurrence.plus(gW, da_x @ recurrence.flat(xs[run], B).T)
+                gW = recurrence.plus(gW, da_x @ recurrence.flat("x", xs[run], B).T)
             if self.wants(4):
                 gb_ih = recurrence.plus(gb_ih, da_x.sum(1))
 
@@ -186,15 +186,15 @@ def _local_derivatives(gates: Array, before: Array, local: Array) -> None:
     """
     r, z, q, n = gates.swapaxes(0, 1)
     to_r, to_z, to_q, to_n = local.swapaxes(0, 1)
-    np.subtract(before, n, out=to_q)
-    np.multiply(z, z, out=to_z)
-    np.subtract(z, to_z, out=to_z)  # sigmoid' = z - z^2
-    np.multiply(to_z, to_q, out=to_z)  # h = (1 - z) n + z h'
-    np.multiply(r, r, out=to_r)
-    np.subtract(r, to_r, out=to_r)
-    np.multiply(to_r, q, out=to_r)  # a_n = W_n x + b_in + r q
-    np.subtract(1, z, out=to_q)
-    np.multiply(n, n, out=to_n)
-    np.subtract(1, to_n, out=to_n)  # tanh' = 1 - n^2
-    np.multiply(to_n, to_q, out=to_n)
+    np.subtract(before, n, to_q)
+    np.multiply(z, z, to_z)
+    np.subtract(z, to_z, to_z)  # sigmoid' = z - z^2
+    np.multiply(to_z, to_q, to_z)  # h = (1 - z) n + z h'
+    np.multiply(r, r, to_r)
+    np.subtract(r, to_r, to_r)
+    np.multiply(to_r, q, to_r)  # a_n = W_n x + b_in + r q
+    np.subtract(1, z, to_q)
+    np.multiply(n, n, to_n)
+    np.subtract(1, to_n, to_n)  # tanh' = 1 - n^2
+    np.multiply(to_n, to_q, to_n)
     to_q[...] = r

@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.autograd.engine import Array, Op
 from minigrad.cuda import recurrent as kernel
 from minigrad.fused import recurrence
-from minigrad.fused.recurrence import empty, fill, taken
+from minigrad.fused.recurrence import empty, fill, scratch, taken
 from minigrad.ops.shape import stack
 
 
@@ -140,8 +140,8 @@ class LSTM(Op):
         gates, cells, states = self.residuals
         (T, B, _), (P, H), N = x.shape, (U.shape[1], gates.shape[2]), gates.shape[3:]
         runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
-        local = empty(runs[0].stop, 4, H, *N, like=x)
-        local_c = empty(runs[0].stop, H, *N, like=x)
+        local = scratch("local", runs[0].stop, 4, H, *N, like=x)
+        local_c = scratch("local_c", runs[0].stop, H, *N, like=x)
         dh, dc = fill(empty(P, *N, like=x), gh), fill(empty(H, *N, like=x), gc)
         dm = dh
         if W_hr is not None:
@@ -184,17 +184,17 @@ class LSTM(Op):
                     recurrence.put_back(running, held, dh, dc)
             if dx is not None:
                 recurrence.project(W_T, rows, dx[run])  # a = W x + U h' + b: to x
-            da_all = recurrence.flat(rows, B)  # (4H, n B)
+            da_all = recurrence.flat("da", rows, B)  # (4H, n B)
             if self.wants(3):
-                gW = recurrence.plus(gW, da_all @ recurrence.flat(xs[run], B).T)
+                gW = recurrence.plus(gW, da_all @ recurrence.flat("x", xs[run], B).T)
             if self.wants(4):
-                gU = recurrence.plus(gU, da_all @ recurrence.flat(hs[run], B).T)
+                gU = recurrence.plus(gU, da_all @ recurrence.flat("x", hs[run], B).T)
             if self.wants(5) or self.wants(6):
                 gb = recurrence.plus(gb, da_all.sum(1))
             if W_hr is not None and self.wants(7):
                 m = gates[run, 3] * np.tanh(cells[1:][run])
-                to_h = recurrence.flat(dhs[:n], B)
-                gW_hr = recurrence.plus(gW_hr, to_h @ recurrence.flat(m, B).T)
+                to_h = recurrence.flat("dh", dhs[:n], B)
+                gW_hr = recurrence.plus(gW_hr, to_h @ recurrence.flat("x", m, B).T)
 
         gx = None if dx is None else recurrence.outside(dx, B)
         gh0 = None if h0 is None else taken(dh, B)
@@ -221,15 +221,15 @@ def _local_derivatives(gates: Array, cells: Array, local: Array, local_c: Array)
     """
     i, _, g, o = gates.swapaxes(0, 1)
     to_i, to_f, to_g, to_o = local.swapaxes(0, 1)
-    np.multiply(gates, gates, out=local)
-    np.subtract(gates[:, :2], local[:, :2], out=local[:, :2])  # sigmoid' = s - s^2
-    np.subtract(1, to_g, out=to_g)  # tanh' = 1 - g^2
-    np.subtract(o, to_o, out=to_o)
-    np.tanh(cells[1:], out=local_c)
-    np.multiply(to_i, g, out=to_i)  # c = f c' + i g
-    np.multiply(to_f, cells[:-1], out=to_f)
-    np.multiply(to_g, i, out=to_g)
-    np.multiply(to_o, local_c, out=to_o)  # m = o tanh(c)
-    np.multiply(local_c, local_c, out=local_c)
-    np.subtract(1, local_c, out=local_c)
-    np.multiply(local_c, o, out=local_c)
+    np.multiply(gates, gates, local)
+    np.subtract(gates[:, :2], local[:, :2], local[:, :2])  # sigmoid' = s - s^2
+    np.subtract(1, to_g, to_g)  # tanh' = 1 - g^2
+    np.subtract(o, to_o, to_o)
+    np.tanh(cells[1:], local_c)
+    np.multiply(to_i, g, to_i)  # c = f c' + i g
+    np.multiply(to_f, cells[:-1], to_f)
+    np.multiply(to_g, i, to_g)
+    np.multiply(to_o, local_c, to_o)  # m = o tanh(c)
+    np.multiply(local_c, local_c, local_c)
+    np.subtract(1, local_c, local_c)
+    np.multiply(local_c, o, local_c)

@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.autograd.engine import Array, Op
 from minigrad.cuda import recurrent as kernel
 from minigrad.fused import recurrence
-from minigrad.fused.recurrence import empty, fill, taken
+from minigrad.fused.recurrence import empty, fill, scratch, taken
 from minigrad.ops.shape import stack
 
 
@@ -99,7 +99,7 @@ class RNN(Op):
         states = self.residuals
         (T, B, _), (H, *N) = x.shape, states.shape[1:]
         runs = recurrence.runs_of_steps(T, H * prod(N))
-        local = empty(runs[0].stop, H, *N, like=x)
+        local = scratch("local", runs[0].stop, H, *N, like=x)
         dh = fill(empty(H, *N, like=x), gh)
         dh_used = dh[:, :B] if N else dh  # without spare columns
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
@@ -133,11 +133,11 @@ class RNN(Op):
                     recurrence.put_back(running, held, dh)
             if dx is not None:
                 recurrence.project(W_T, rows, dx[run])  # a = W x + U h' + b: to x
-            da_all = recurrence.flat(rows, B)  # (H, n B)
+            da_all = recurrence.flat("da", rows, B)  # (H, n B)
             if self.wants(2):
-                gW = recurrence.plus(gW, da_all @ recurrence.flat(xs[run], B).T)
+                gW = recurrence.plus(gW, da_all @ recurrence.flat("x", xs[run], B).T)
             if self.wants(3):
-                gU = recurrence.plus(gU, da_all @ recurrence.flat(hs[run], B).T)
+                gU = recurrence.plus(gU, da_all @ recurrence.flat("x", hs[run], B).T)
             if self.wants(4) or self.wants(5):
                 gb = recurrence.plus(gb, da_all.sum(1))
 

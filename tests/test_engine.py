@@ -217,6 +217,12 @@ def test_gradients_add_up_over_two_backward_passes() -> None:
     assert x.grad is first  # as in PyTorch: the same tensor goes on growing
 
 
+def test_a_gradient_given_in_another_precision() -> None:
+    x = mg.ones(2, requires_grad=True)
+    (x * x).backward(mg.ones(2, dtype=mg.float64))
+    assert x.grad is not None and x.grad.dtype == mg.float32 and x.grad.tolist() == [2, 2]
+
+
 def test_leaves_do_not_share_their_grad() -> None:
     """a + b sends the same gradient to both: adding to one must leave the other alone."""
     for create_graph in (False, True):

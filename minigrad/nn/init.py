@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -62,6 +61,8 @@ def trunc_normal_(
 
     By the inverse of the distribution function: x = F^-1(u), u from U(F(a), F(b)).
     """
+    from statistics import NormalDist  # rarely needed, and a tenth of `import minigrad`
+
     normal = NormalDist(mean, std)
     u = _rng(generator).uniform(normal.cdf(a), normal.cdf(b), tensor.shape)
     u = np.clip(u, 1e-300, 1 - 1e-16)  # F^-1 is infinite at 0 and 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -584,6 +583,8 @@ def _block(name: str, lines: list[str]) -> str:
 
 
 def _did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    import difflib  # only to say what went wrong
+
     close = difflib.get_close_matches(name, list(candidates), n=1)
     return f". Did you mean {close[0]!r}?" if close else ""
 

@@ -65,23 +65,28 @@ class GRU(Op):
         N = recurrence.lanes(B)
         runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
         keep = self.is_recorded  # if not, the gates of one run will do
-        gates = empty(T if keep else runs[0].stop, 4, H, *N, like=x)
+        steps = T if keep else runs[0].stop
+        gates = recurrence.kept_or_lent("gates", keep, steps, 4, H, *N, like=x)
         states = empty(T + 1, H, *N, like=x)
         fill(states[0], h0)
         Uh = empty(3 * H, *N, like=x)
         half = 0.5 if N else np.full_like(Uh[: 2 * H], 0.5)  # an array is faster if it is short
         times_U = recurrence.times(U, N)
+        b_rz: Any = None
+        b_q: Any = 0
+        b_n: Any = None
+        if b_ih is not None:
+            b_rz, b_q, b_n = b_ih[: 2 * H] + b_hh[: 2 * H], b_hh[2 * H :], b_ih[2 * H :]
+            b_q = b_q.reshape(H, *[1 for _ in N])
         xs = recurrence.padded(x)
 
         for run in runs:
             n, first = run.stop - run.start, run.start if keep else 0
             blocks = gates[first : first + n]  # (n, 4, H, N)
             rows = blocks.reshape(n, 4 * H, *N)  # the same memory
-            recurrence.project(W[: 2 * H], xs[run], rows[:, : 2 * H])
-            rows[:, 2 * H : 3 * H] = 0
-            recurrence.project(W[2 * H :], xs[run], rows[:, 3 * H :])
-            if b_ih is not None:
-                np.add(rows, recurrence.column(_bias_of_blocks(b_ih, b_hh), rows), rows)
+            recurrence.project(W[: 2 * H], b_rz, xs[run], rows[:, : 2 * H])
+            rows[:, 2 * H : 3 * H] = b_q
+            recurrence.project(W[2 * H :], b_n, xs[run], rows[:, 3 * H :])
             parts = rows[:, : 2 * H], rows[:, : 3 * H], *blocks.swapaxes(0, 1)
             views = zip(*parts, states[run], states[1:][run])
             for t, (rz, rzq, r, z, q, n, h, h_new) in enumerate(views, run.start):
@@ -162,7 +167,7 @@ class GRU(Op):
                 gb_hh = recurrence.plus(gb_hh, da_h.sum(1))
             blocks[:, 2] = blocks[:, 3]  # from here on n in place of q, and so da_x
             if dx is not None:  # a = W x + ...: to x
-                recurrence.project(W_T, rows[:, : 3 * H], dx[run])
+                recurrence.project(W_T, None, rows[:, : 3 * H], dx[run])
             da_x = recurrence.flat("da", rows[:, : 3 * H], B)
             if self.wants(2):
                 gW = recurrence.plus(gW, da_x @ recurrence.flat("x", xs[run], B).T)
@@ -171,12 +176,6 @@ class GRU(Op):
 
         gx = None if dx is None else recurrence.outside(dx, B)
         return gx, None if h0 is None else taken(dh, B), gW, gU, gb_ih, gb_hh
-
-
-def _bias_of_blocks(b_ih: Array, b_hh: Array) -> Array:
-    """What is added to the blocks r z q n of every step: (4H)."""
-    H = len(b_ih) // 3
-    return np.concatenate([b_ih[: 2 * H] + b_hh[: 2 * H], b_hh[2 * H :], b_ih[2 * H :]])
 
 
 def _local_derivatives(gates: Array, before: Array, local: Array) -> None:

@@ -75,7 +75,8 @@ class LSTM(Op):
         runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
         keep = self.is_recorded  # if not, one run's gates and cells will do
         steps = T if keep else runs[0].stop
-        gates, cells = empty(steps, 4, H, *N, like=x), empty(steps + 1, H, *N, like=x)
+        gates = recurrence.kept_or_lent("gates", keep, steps, 4, H, *N, like=x)
+        cells = recurrence.kept_or_lent("cells", keep, steps + 1, H, *N, like=x)
         states = empty(T + 1, P, *N, like=x)
         c_new = fill(cells[0], c0)
         fill(states[0], h0)
@@ -83,6 +84,7 @@ class LSTM(Op):
         half, shift = _sigmoid_by_tanh(gates[0])
         times_U = recurrence.times(U, N)
         times_W_hr = None if W_hr is None else recurrence.times(W_hr, N)
+        b = None if b_ih is None else b_ih + b_hh
         xs = recurrence.padded(x)
 
         for run in runs:
@@ -91,9 +93,7 @@ class LSTM(Op):
             before, after = cells[first : first + n], cells[first + 1 : first + 1 + n]
             blocks = gates[first : first + n]  # (n, 4, H, N)
             rows = blocks.reshape(n, 4 * H, *N)  # the same memory
-            recurrence.project(W, xs[run], rows)
-            if b_ih is not None:
-                np.add(rows, recurrence.column(b_ih + b_hh, rows), rows)
+            recurrence.project(W, b, xs[run], rows)
             h_before, h_after = states[run], states[1:][run]
             views = zip(rows, blocks, *blocks.swapaxes(0, 1), before, after, h_before, h_after)
             for t, (a, ifgo, i, f, g, o, c, c_new, h, h_new) in enumerate(views, run.start):
@@ -183,7 +183,7 @@ class LSTM(Op):
                 if running < B:
                     recurrence.put_back(running, held, dh, dc)
             if dx is not None:
-                recurrence.project(W_T, rows, dx[run])  # a = W x + U h' + b: to x
+                recurrence.project(W_T, None, rows, dx[run])  # a = W x + U h' + b: to x
             da_all = recurrence.flat("da", rows, B)  # (4H, n B)
             if self.wants(3):
                 gW = recurrence.plus(gW, da_all @ recurrence.flat("x", xs[run], B).T)

@@ -78,6 +78,11 @@ def scratch(name: str, *shape: int, like: Array) -> Array:
     return held[:size].view(like.dtype).reshape(shape)
 
 
+def kept_or_lent(name: str, keep: bool, *shape: int, like: Array) -> Array:
+    """A buffer that the backward pass will need, or scratch if there is none."""
+    return empty(*shape, like=like) if keep else scratch(name, *shape, like=like)
+
+
 def fill(buffer: Array, given: Array | None) -> Array:
     """Set a state (H, N) to `given` (B, H), or to zero; the spare columns to zero."""
     if buffer.ndim == 1:
@@ -105,11 +110,6 @@ def runs_of_steps(T: int, size: int) -> list[slice]:
     return [slice(start, min(start + n, T)) for start in range(0, T, n)]
 
 
-def column(b: Array, like: Array) -> Array:
-    """A bias (4H) in the shape in which it is added to the rows `like` (n, 4H, N) of some steps."""
-    return b if like.ndim == 2 else b[:, None].repeat(like.shape[2], axis=1)
-
-
 def outside(buffer: Array, B: int) -> Array:
     """The buffer of a sequence as others know it: (T, H, N) -> (T, B, H).  A view."""
     return buffer[:, None] if buffer.ndim == 2 else buffer[:, :, :B].transpose(0, 2, 1)
@@ -121,13 +121,14 @@ def inside(x: Array) -> Array:
 
 
 def padded(x: Array) -> Array:
-    """The inputs (T, B, D) as the loop wants them, (T, D, N): contiguous, spare columns zero."""
+    """The inputs (T, B, D) as `project` wants them: (T, D, N), contiguous, spare columns zero."""
     T, B, D = x.shape
     N = lanes(B)
     if N in ((), (B,)):
         return array_module(x).ascontiguousarray(inside(x))
-    buffer = array_module(x).zeros((T, D, *N), x.dtype)
+    buffer = scratch("inputs", T, D, *N, like=x)
     buffer[:, :, :B] = inside(x)
+    buffer[:, :, B:] = 0
     return buffer
 
 
@@ -162,15 +163,21 @@ def times(W: Array, N: tuple[int, ...]) -> Callable[[Array, Array], Any]:
     return product
 
 
-def project(W: Array, x: Array, out: Array) -> None:
-    """out[t] = W x[t], for all steps of a run: (n, D, N) -> (n, 4H, N)."""
+def project(W: Array, b: Array | None, x: Array, out: Array) -> None:
+    """out[t] = W x[t] + b, for all steps of a run: (n, D, N) -> (n, 4H, N)."""
     if x.ndim == 2:
-        out[...] = np.dot(x, W.T)  # for D = 1, as in series, far faster than matmul
-    else:
-        n, D, N = x.shape
-        k = count_of_blocks(len(W), D, N)
-        blocks = W.reshape(k, len(W) // k, D)
-        np.matmul(blocks, x[:, None], out.reshape(n, k, len(W) // k, N))
+        out[...] = np.dot(x, W.T)
+        if b is not None:
+            np.add(out, b, out)
+        return
+    if b is not None and W.shape[1] == 1:  # as in series; BLAS is far faster on [W b] [x 1]
+        W, b, x = np.stack([W[:, 0], b], 1), None, np.concatenate([x, np.ones_like(x)], 1)
+    n, D, N = x.shape
+    k = count_of_blocks(len(W), D, N)
+    blocks = W.reshape(k, len(W) // k, D)
+    np.matmul(blocks, x[:, None], out.reshape(n, k, len(W) // k, N))
+    if b is not None:
+        np.add(out, b[:, None].repeat(N, axis=1), out)
 
 
 def transposed(W: Array, N: tuple[int, ...]) -> Array:

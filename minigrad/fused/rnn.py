@@ -59,13 +59,12 @@ class RNN(Op):
         fill(states[0], h0)
         Uh = empty(H, *N, like=x)
         times_U = recurrence.times(U, N)
+        b = None if b_ih is None else b_ih + b_hh
         xs = recurrence.padded(x)
 
         for run in recurrence.runs_of_steps(T, H * prod(N)):
             rows = states[1:][run]  # (n, H, N): W x first, then what becomes of it
-            recurrence.project(W, xs[run], rows)
-            if b_ih is not None:
-                np.add(rows, recurrence.column(b_ih + b_hh, rows), rows)
+            recurrence.project(W, b, xs[run], rows)
             for t, (a, h) in enumerate(zip(rows, states[run]), run.start):
                 times_U(h, Uh)
                 np.add(a, Uh, a)
@@ -132,7 +131,7 @@ class RNN(Op):
                 if running < B:
                     recurrence.put_back(running, held, dh)
             if dx is not None:
-                recurrence.project(W_T, rows, dx[run])  # a = W x + U h' + b: to x
+                recurrence.project(W_T, None, rows, dx[run])  # a = W x + U h' + b: to x
             da_all = recurrence.flat("da", rows, B)  # (H, n B)
             if self.wants(2):
                 gW = recurrence.plus(gW, da_all @ recurrence.flat("x", xs[run], B).T)

@@ -29,8 +29,11 @@ def test_products_in_blocks_equal_the_plain_product(
     recurrence.times(W, (N,))(x[0], out)
     np.testing.assert_allclose(out, W @ x[0], rtol=1e-12)
     buffer = np.empty((5, M + 3, N))
-    recurrence.project(W, x, buffer[:, 3:])  # the GRU's blocks are such a part
+    recurrence.project(W, None, x, buffer[:, 3:])  # the GRU's blocks are such a part
     np.testing.assert_allclose(buffer[:, 3:], W @ x, rtol=1e-12)
+    b = rng.standard_normal(M)
+    recurrence.project(W, b, x, buffer[:, 3:])
+    np.testing.assert_allclose(buffer[:, 3:], W @ x + b[:, None], rtol=1e-12)
     recurrence.count_of_blocks.cache_clear()
 
 

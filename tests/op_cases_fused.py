@@ -9,6 +9,7 @@ import numpy as np
 from op_case import OpCase
 
 import minigrad as mg
+from minigrad.cuda.elementwise import Masked, philox
 from minigrad.fused.gru import GRU
 from minigrad.fused.layer_norm import LayerNormalization
 from minigrad.fused.lstm import LSTM
@@ -162,6 +163,13 @@ def padded_numpy(x: np.ndarray) -> np.ndarray:
 
 
 CASES = [
+    OpCase(
+        Masked,
+        "masked",
+        lambda x: Masked(0.3, 5)(x),
+        lambda rng: [rng.standard_normal(rng.integers(1, 9, 2))],
+        lambda x: np.where(philox(64, 5, 0)[: x.size].reshape(x.shape) >= 0.3 * 2**32, x / 0.7, 0),
+    ),
     *[
         OpCase(
             SoftmaxCrossEntropy,

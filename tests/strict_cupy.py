@@ -337,6 +337,8 @@ module: Any = SimpleNamespace(
         name: _creation(name)
         for name in (
             "arange",
+            "ascontiguousarray",
+            "concatenate",
             "bincount",
             "empty",
             "eye",
@@ -365,5 +367,6 @@ def install(monkeypatch: Any) -> None:
     from minigrad.autograd import engine
 
     devices = importlib.import_module("minigrad.device")  # mg.device is the class
-    monkeypatch.setattr(devices, "cupy", lambda: module)
+    for place in (devices, importlib.import_module("minigrad.cuda")):
+        monkeypatch.setattr(place, "cupy", lambda: module)
     monkeypatch.setattr(engine, "_ARRAYS", (*engine._ARRAYS, ndarray))

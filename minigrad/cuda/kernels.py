@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from minigrad.device import cupy
+from minigrad.device import array_module, cupy
 
 SOURCES = Path(__file__).parent
 THREADS = 256  # of a block, in every kernel
@@ -55,4 +55,4 @@ def attributes(device: int | None) -> tuple[int, int]:
 
 def usable(x: Any) -> bool:
     """Whether the kernels, which are for float32, can work on `x`: an array on a GPU."""
-    return x.dtype == "float32" and hasattr(cupy(), "RawModule")
+    return x.dtype == "float32" and hasattr(array_module(x), "RawModule")

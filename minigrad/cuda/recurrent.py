@@ -36,9 +36,7 @@ class Plan:
     shared: int  # bytes
 
 
-def plan(
-    cell: str, backward: bool, B: int, H: int, processors: int, capacity: int
-) -> Plan | None:
+def plan(cell: str, backward: bool, B: int, H: int, processors: int, capacity: int) -> Plan | None:
     """The launch for a layer; None if its weights do not fit into the shared memory of the GPU."""
     rows = GATES[cell] * H  # weights of a unit
     length = rows if backward else H  # numbers of a sequence that a step reads
@@ -53,7 +51,7 @@ def plan(
     if n < 1:
         return None
     columns = 8  # fewer where the batch is smaller, or where no 8 sequences fit
-    while columns // 2 >= B or columns > n and n < B:
+    while columns // 2 >= B or (columns > n and n < B):
         columns //= 2
     if n < B:
         n -= n % columns

@@ -11,7 +11,7 @@ import numpy as np
 
 from minigrad import random
 from minigrad.autograd.engine import Array, Node, Op, wrap
-from minigrad.cuda import elementwise
+from minigrad.cuda import elementwise as kernels
 from minigrad.device import array_module, device_of, to_device
 from minigrad.dtypes import cast, operands
 from minigrad.fused.layer_norm import LayerNormalization
@@ -137,9 +137,9 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     if not training or p == 0:
         return input
     x = input.value
-    if type(x) is not np.ndarray and elementwise.usable(x):
+    if type(x) is not np.ndarray and kernels.usable(x):
         seed = int(random.default_generator.numpy.bit_generator.random_raw())
-        return _maybe_in_place(input, elementwise.Masked(p, seed)(input), inplace)
+        return _maybe_in_place(input, kernels.Masked(p, seed)(input), inplace)
     bits = random.default_generator.numpy.bit_generator.random_raw(-(-x.size // 4))
     chances = bits.view(np.uint16)[: x.size].reshape(x.shape)  # 16 bits for each element
     scale = x.dtype.type(1 / (1 - p) if p < 1 else 0)

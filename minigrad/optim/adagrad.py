@@ -48,11 +48,18 @@ class Adagrad(Optimizer):
         for p in group["params"]:
             self._begin(self.state[p], self.names(group), p.value, group)
 
+    kernel = "adagrad"
+
     def names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("sum",)
 
     def initial(self, group: dict[str, Any]) -> float:
         return float(group["initial_accumulator_value"])
+
+    def settings(self, group: dict[str, Any], t: int) -> tuple[float, ...] | None:
+        step = float(group["lr"]) / (1 + (t - 1) * group["lr_decay"])
+        sign = -1 if group["maximize"] else 1
+        return step, group["eps"], float(group["weight_decay"]), sign
 
     def rule(
         self, x: Array, g: Array, state: list[Array], t: int, group: dict[str, Any], s: list[Array]

@@ -52,9 +52,22 @@ class Adam(Optimizer):
         }
         super().__init__(params, defaults)
 
+    kernel = "adam"
+
     def names(self, group: dict[str, Any]) -> tuple[str, ...]:
         largest = ("max_exp_avg_sq",) if group["amsgrad"] else ()
         return ("exp_avg", "exp_avg_sq", *largest)
+
+    def settings(self, group: dict[str, Any], t: int) -> tuple[float, ...] | None:
+        if group["amsgrad"]:
+            return None
+        lr, (beta1, beta2) = float(group["lr"]), map(float, group["betas"])
+        c1, c2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
+        decay = float(group["weight_decay"])
+        shrink, decay = (1 - lr * decay, 0) if group["decoupled_weight_decay"] else (1, decay)
+        sign = -1 if group["maximize"] else 1
+        step, eps = lr * c2 / c1, c2 * group["eps"]
+        return beta1, beta2, 1 - beta1, 1 - beta2, step, eps, shrink, decay, sign
 
     def rule(
         self, x: Array, g: Array, state: list[Array], t: int, group: dict[str, Any], s: list[Array]

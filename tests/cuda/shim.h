@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <vector>
 
@@ -105,6 +106,7 @@ inline float __shfl_xor_sync(unsigned, float value, int mask) {
 }
 inline unsigned __umulhi(unsigned a, unsigned b) { return (uint64_t)a * b >> 32; }
 inline int min(int a, int b) { return a < b ? a : b; }
-inline float __fsqrt_rn(float x) { return std::sqrt(x); }
+inline long long min(long long a, long long b) { return a < b ? a : b; }
+inline float __int_as_float(int i) { float f; memcpy(&f, &i, 4); return f; }
 #define SHARED(name) float* name = shim::memories[blockIdx.x].data()
 #define PAUSE() shim::give_way()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -94,21 +95,18 @@ def test_equals_the_definition(
 H100, A100, SMALL = (132, 232_448), (108, 166_912), (20, 101_376)
 
 
-@pytest.mark.parametrize("cell", OPS)
-@pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize(("processors", "capacity"), [H100, A100, SMALL])
-@pytest.mark.parametrize("H", [1, 3, 100, 128, 300, 512, 1000, 1024, 4096])
-@pytest.mark.parametrize("B", [1, 2, 7, 30, 64, 1000])
-def test_a_plan_fits_or_there_is_none(
-    cell: str, backward: bool, processors: int, capacity: int, H: int, B: int
-) -> None:
-    found = recurrent.plan(cell, backward, B, H, processors, capacity)
-    if found is None:
-        assert H > 300, "small layers fit everywhere"
-        return
-    assert found.blocks <= processors and found.shared <= capacity
-    assert (found.blocks - 1) * found.units < H <= found.blocks * found.units
-    assert found.room >= min(B, found.columns) and found.columns < 2 * B and found.columns in (1, 2, 4, 8)
+def test_a_plan_fits_or_there_is_none(processors: int, capacity: int) -> None:
+    cases = product(OPS, (False, True), (1, 2, 7, 30, 1000), (1, 3, 100, 128, 300, 512, 1000, 4096))
+    for cell, backward, B, H in cases:
+        found = recurrent.plan(cell, backward, B, H, processors, capacity)
+        if found is None:
+            assert H > 300, "small layers fit everywhere"
+            continue
+        assert found.blocks <= processors and found.shared <= capacity
+        assert (found.blocks - 1) * found.units < H <= found.blocks * found.units
+        assert found.room >= min(B, found.columns) and found.columns < 2 * B
+        assert found.columns in (1, 2, 4, 8)
 
 
 def test_the_sizes_that_matter_fit() -> None:

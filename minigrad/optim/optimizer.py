@@ -63,7 +63,7 @@ class _Block:
 
     `state` has their state end to end, in one array for each name, of which every parameter's is a
     view.  A rule is a dozen NumPy calls, and for a bias each costs more than its arithmetic: one
-    parameter at a time, Adagrad for an RNN and a Linear takes 1.8 times as long (min-char-rnn of
+    parameter at a time, Adagrad for an RNN and a Linear takes 1.4 times as long (min-char-rnn of
     `python -m benchmarks.cpu`).
     """
 

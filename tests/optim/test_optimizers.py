@@ -1,5 +1,8 @@
 """Each rule against its formula, written plainly; and against PyTorch (pytest -m oracle)."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import strict_cupy
@@ -445,6 +448,37 @@ def test_a_state_dict_that_does_not_fit_is_refused_and_changes_nothing():
 
 def test_a_rule_without_state_saves_none():
     assert trained("SGD", 2)[1].state_dict()["state"] == {}
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("name", RULES)
+def test_a_copy_goes_on_by_itself(name, copied):
+    params, optimizer = trained(name, 3, **STATES[name][0])
+    others, other = copied((params, optimizer))
+    trained(name, 3, 1, others, other)
+    trained(name, 3, 1, params, optimizer)
+    for p, q in zip(params, others, strict=True):
+        assert np.array_equal(p.value, q.value)
+        for key, value in optimizer.state[p].items():
+            assert np.array_equal(value.value, other.state[q][key].value)
+
+
+def test_gradients_that_come_and_go_regroup_the_parameters():
+    """State moves with its parameter, whichever others it is updated with."""
+    want, gradients = problem(3)
+    params = [leaf(x) for x in want]
+    alone = [leaf(x) for x in want]
+    together = optim.Adam(params, lr=0.1)
+    single = [optim.Adam([p], lr=0.1) for p in alone]
+    for step in range(12):
+        for i, g in enumerate(gradients()):
+            given = None if (step // (i + 1)) % 3 == 1 else mg.tensor(g)
+            params[i].grad = alone[i].grad = given
+        together.step()
+        for optimizer in single:
+            optimizer.step()
+    for p, q in zip(params, alone, strict=True):
+        np.testing.assert_allclose(p.value, q.value, rtol=1e-12)
 
 
 def test_adamw_loads_what_adam_saved():

@@ -24,7 +24,8 @@ class device:
 
     def __init__(self, type: str | device, index: int | None = None) -> None:
         if isinstance(type, device):
-            type, index = type.type, type.index if index is None else index
+            index = type.index if index is None else index
+            type = type.type
         name, _, number = type.partition(":")
         if name not in ("cpu", "cuda") or (number and (not number.isdigit() or index is not None)):
             raise RuntimeError(f"no such device: {type!r}; expected 'cpu', 'cuda' or 'cuda:0'")

@@ -75,7 +75,7 @@ class GRU(Op):
         b_rz: Any = None
         b_q: Any = 0
         b_n: Any = None
-        if b_ih is not None:
+        if b_ih is not None and b_hh is not None:
             b_rz, b_q, b_n = b_ih[: 2 * H] + b_hh[: 2 * H], b_hh[2 * H :], b_ih[2 * H :]
             b_q = b_q.reshape(H, *[1 for _ in N])
         xs = recurrence.padded(x)

@@ -146,7 +146,8 @@ def count_of_blocks(M: int, K: int, N: int) -> int:
     if THREADS > 1:
         return 1
     fitting = [m for m in range(12, 65) if M % m == 0 and m * K * N <= SMALL]
-    return M // fitting[-1] if fitting else 1
+    best = max(fitting, key=lambda m: (m % 12 == 0, m % 4 == 0, m), default=M)
+    return M // best if M else 1
 
 
 def times(W: Array, N: tuple[int, ...]) -> Callable[[Array, Array], Any]:

@@ -192,7 +192,7 @@ class RNNBase(Module):
             if len(ys) == directions:
                 x = ys[0] if directions == 1 else cat(ys, -1)
         # a view is enough for the usual single layer
-        return x, [stack(found) if len(found) > 1 else found[0].unsqueeze(0) for found in last]
+        return x, [stack(found) if len(found) > 1 else found[0][None] for found in last]
 
     def _run(
         self,

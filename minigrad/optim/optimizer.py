@@ -153,6 +153,7 @@ class Optimizer:
 
     `params`: tensors, (name, tensor) pairs, or dicts, each a group with options of its own:
     `[{"params": net.parameters(), "lr": 0.1}]`; what a group leaves out is taken from `defaults`.
+    `state` shows what the rule keeps for each parameter, in arrays that steps write to.
     A rule defines `rule` and `names`.  Raises TypeError for anything that is not a Tensor, and
     ValueError for none at all, one given twice, or the result of an operation.
     """
@@ -434,7 +435,7 @@ def _loaded(value: Any, name: str, p: Tensor, index: int) -> Any:
     if not hasattr(value, "shape"):  # some rule's own number
         return value
     if isinstance(value, Tensor):
-        array = value.value  # shared: whoever writes first takes a copy (see `owned`)
+        array = value.value  # shared until the next step, which copies it into a block
     else:
         array = (value if type(value) in engine._ARRAYS else np.asarray(value)).copy()
     if array.shape != p.shape:

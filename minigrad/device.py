@@ -26,8 +26,8 @@ class device:
         if isinstance(type, device):
             index = type.index if index is None else index
             type = type.type
-        name, _, number = type.partition(":")
-        if name not in ("cpu", "cuda") or (number and (not number.isdigit() or index is not None)):
+        name, colon, number = type.partition(":")
+        if name not in ("cpu", "cuda") or (colon and (not number.isdigit() or index is not None)):
             raise RuntimeError(f"no such device: {type!r}; expected 'cpu', 'cuda' or 'cuda:0'")
         object.__setattr__(self, "type", name)
         object.__setattr__(self, "index", int(number) if number else index)

@@ -69,20 +69,6 @@ class Scaler:
         return (np.asarray(values) - self.low) / self.factor + self.smallest
 
 
-class Standardizer:
-    """Maps the values it was made from to mean 0 and standard deviation 1, and back."""
-
-    def __init__(self, values: Array) -> None:
-        self.mean = float(np.mean(values))
-        self.deviation = float(np.std(values)) or 1.0
-
-    def scale(self, values: Array) -> Array:
-        return (np.asarray(values) - self.mean) / self.deviation
-
-    def unscale(self, values: Array) -> Array:
-        return np.asarray(values) * self.deviation + self.mean
-
-
 def windows(values: Array, length: int) -> tuple[Array, Array]:
     """Every run of `length` values, (N, length), and the value after each, (N,).
 

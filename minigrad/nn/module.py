@@ -615,7 +615,7 @@ def _value_like(given: Any, old: Array, keep: bool) -> Array:
         value = given.value  # shared: arrays inside nodes are never written to
     elif hasattr(given, "__array__") or hasattr(given, "__cuda_array_interface__"):
         module = array_module(given) if hasattr(given, "__cuda_array_interface__") else np
-        value = module.array(given)
+        value = module.asarray(given).copy()
     else:
         raise TypeError(f"expected a Tensor or an array, got {type(given).__name__}")
     if keep:

@@ -335,6 +335,23 @@ def test_load_casts_copies_and_assigns() -> None:
     assert net.weight is weight and weight.dtype == np.float64
 
 
+@pytest.mark.filterwarnings("error")
+def test_load_from_another_library() -> None:
+    """Whatever converts to an array will do, also without NumPy 2's `copy`; it is copied."""
+
+    class Foreign:
+        def __init__(self) -> None:
+            self.memory = np.array([[3.0]], np.float32)
+
+        def __array__(self, dtype: Any = None) -> np.ndarray:
+            return self.memory
+
+    net, given = nn.Linear(1, 1, bias=False), Foreign()
+    net.load_state_dict({"weight": given})
+    given.memory[0, 0] = 7
+    assert net.weight.item() == 3.0
+
+
 def test_get_by_path() -> None:
     net = nn.Sequential(Net())
     assert net.get_submodule("0.fc") is net[0].fc and net.get_submodule("") is net

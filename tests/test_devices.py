@@ -62,7 +62,7 @@ class TestFindingCupy:
         monkeypatch.setattr(engine, "_ARRAYS", (np.ndarray,))
         assert cupy() is strict_cupy.module
         assert cupy() is strict_cupy.module
-        assert engine._ARRAYS == (np.ndarray, strict_cupy.ndarray)
+        assert list(engine._ARRAYS) == [np.ndarray, strict_cupy.ndarray]
 
 
 @pytest.mark.cpu_only("it needs two devices, one of them without a GPU")

@@ -74,28 +74,27 @@ class LSTM(Op):
         N = recurrence.lanes(B)
         runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
         keep = self.is_recorded  # if not, one run's gates and cells will do
-        steps = T if keep else runs[0].stop
-        gates = recurrence.kept_or_lent("gates", keep, steps, 4, H, *N, like=x)
-        cells = recurrence.kept_or_lent("cells", keep, steps + 1, H, *N, like=x)
+        kept = []
         states = empty(T + 1, P, *N, like=x)
-        c_new = fill(cells[0], c0)
         fill(states[0], h0)
+        c_new = fill(empty(H, *N, like=x), c0)
         Uh, m = empty(4 * H, *N, like=x), empty(H, *N, like=x)
-        half, shift = _sigmoid_by_tanh(gates[0])
+        half, shift = _sigmoid_by_tanh(Uh.reshape(4, H, *N))
         times_U = recurrence.times(U, N)
         times_W_hr = None if W_hr is None else recurrence.times(W_hr, N)
         b = None if b_ih is None else b_ih + b_hh
         xs = recurrence.padded(x)
 
         for run in runs:
-            n, first = run.stop - run.start, run.start if keep else 0
-            cells[first] = c_new
-            before, after = cells[first : first + n], cells[first + 1 : first + 1 + n]
-            blocks = gates[first : first + n]  # (n, 4, H, N)
-            rows = blocks.reshape(n, 4 * H, *N)  # the same memory
+            n = run.stop - run.start
+            gates = recurrence.kept_or_lent("gates", keep, n, 4, H, *N, like=x)
+            cells = recurrence.kept_or_lent("cells", keep, n + 1, H, *N, like=x)
+            cells[0] = c_new
+            rows = gates.reshape(n, 4 * H, *N)  # the same memory
             recurrence.project(W, b, xs[run], rows)
             h_before, h_after = states[run], states[1:][run]
-            views = zip(rows, blocks, *blocks.swapaxes(0, 1), before, after, h_before, h_after)
+            blocks = rows, gates, *gates.swapaxes(0, 1)
+            views = zip(*blocks, cells, cells[1:], h_before, h_after)
             for t, (a, ifgo, i, f, g, o, c, c_new, h, h_new) in enumerate(views, run.start):
                 times_U(h, Uh)
                 np.add(a, Uh, a)
@@ -114,9 +113,10 @@ class LSTM(Op):
                     times_W_hr(m, h_new)
                 if self.batch_sizes is not None and self.batch_sizes[t] < B:
                     recurrence.freeze(self.batch_sizes[t], (h_new, h), (c_new, c))
+            kept.append((gates, cells))
 
         if keep:
-            self.residuals = gates, cells, states
+            self.residuals = kept, states
         y = recurrence.outside(states[1:], B)
         return y, taken(states[T], B).copy(), taken(c_new, B).copy()
 
@@ -137,8 +137,8 @@ class LSTM(Op):
             wanted = tuple(map(self.wants, range(7)))
             return (*kernel.backward(self.residuals, g, x, W, U, wanted), None)
         gy, gh, gc = g
-        gates, cells, states = self.residuals
-        (T, B, _), (P, H), N = x.shape, (U.shape[1], gates.shape[2]), gates.shape[3:]
+        kept, states = self.residuals
+        (T, B, _), H, (P, *N) = x.shape, len(U) // 4, states.shape[1:]
         runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
         local = scratch("local", runs[0].stop, 4, H, *N, like=x)
         local_c = scratch("local_c", runs[0].stop, H, *N, like=x)
@@ -156,13 +156,13 @@ class LSTM(Op):
             dx, W_T = empty(T, x.shape[2], *N, like=x), recurrence.transposed(W, N)
         gW = gU = gb = gW_hr = None
 
-        for run in reversed(runs):
+        for run, (gates, cells) in zip(reversed(runs), reversed(kept)):
             n = run.stop - run.start
             blocks, through = local[:n], local_c[:n]
             rows = blocks.reshape(n, 4 * H, *N)
-            _local_derivatives(gates[run], cells[run.start : run.stop + 1], blocks, through)
+            _local_derivatives(gates, cells, blocks, through)
             t = run.stop
-            views = (blocks[:, :3], blocks[:, 3], through, gates[run, 1], rows, dy[run])
+            views = (blocks[:, :3], blocks[:, 3], through, gates[:, 1], rows, dy[run])
             for to_ifg, to_o, to_c, f, da, dy_t in zip(*[v[::-1] for v in views]):
                 # We are at timestep t; dh and dc hold what comes from the steps after it.
                 t -= 1
@@ -192,7 +192,7 @@ class LSTM(Op):
             if self.wants(5) or self.wants(6):
                 gb = recurrence.plus(gb, da_all.sum(1))
             if W_hr is not None and self.wants(7):
-                m = gates[run, 3] * np.tanh(cells[1:][run])
+                m = gates[:, 3] * np.tanh(cells[1:])
                 to_h = recurrence.flat("dh", dhs[:n], B)
                 gW_hr = recurrence.plus(gW_hr, to_h @ recurrence.flat("x", m, B).T)
 

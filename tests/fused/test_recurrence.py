@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from minigrad.autograd.engine import run_backward, wrap
+from minigrad.autograd.grad_mode import no_grad
 from minigrad.fused import recurrence
 from minigrad.fused.gru import GRU
 from minigrad.fused.lstm import LSTM
@@ -77,3 +78,28 @@ def test_gradients_with_blocks_equal_those_without() -> None:
     for a, b in zip(run(1), run(2), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
     recurrence.count_of_blocks.cache_clear()
+
+
+@pytest.mark.parametrize("op", [RNN, GRU, LSTM])
+@pytest.mark.parametrize("B", [1, 5, 14])
+def test_evaluation_on_lent_memory_equals_training(
+    op: Any, B: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over several runs of steps, the last of them shorter; a second call spoils no result."""
+    monkeypatch.setattr(recurrence, "RUN", 4 * 4 * 16 * 2)
+    rng = np.random.default_rng(B)
+    T, D, H = 131, 2, 4
+    rows = {RNN: H, GRU: 3 * H, LSTM: 4 * H}[op]
+    shapes = (T, B, D), (rows, D), (rows, H), (rows,), (rows,)
+    x, *weights = [wrap(rng.standard_normal(shape), None, True) for shape in shapes]
+    states, others = ([None] * 2, [None]) if op is LSTM else ([None], [])
+
+    def run(sequence: Any) -> Any:
+        return op()(sequence, *states, *weights, *others)
+
+    trained = run(x)
+    with no_grad():
+        evaluated = run(x)
+        run(wrap(x.value + 1))
+    for got, expected in zip(evaluated, trained, strict=True):
+        np.testing.assert_array_equal(got.value, expected.value)

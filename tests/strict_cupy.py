@@ -111,6 +111,15 @@ class ndarray:
 
     def __init__(self, host: np.ndarray) -> None:
         self._host = host
+        self.base: ndarray | None = None  # of a view: what it is a view of, which it keeps alive
+
+    def _viewed(self, result: Any) -> Any:
+        """`result`, told that it is a view of this if it is one."""
+        if isinstance(result, ndarray) and result._host.base is not None:
+            mine = self._host if self._host.base is None else self._host.base
+            if np.may_share_memory(mine, result._host):
+                result.base = self if self.base is None else self.base
+        return result
 
     # --- what may be read without waiting ---
     shape = property(lambda self: self._host.shape)
@@ -122,12 +131,8 @@ class ndarray:
     strides = property(lambda self: self._host.strides)
     flags = property(lambda self: self._host.flags)
     device = property(lambda self: SimpleNamespace(id=0))
-    T = property(lambda self: ndarray(self._host.T))
+    T = property(lambda self: self._viewed(ndarray(self._host.T)))
     real = property(lambda self: self)
-
-    @property
-    def base(self) -> Any:
-        return None if self._host.base is None else ndarray(self._host.base)
 
     def __len__(self) -> int:
         return len(self._host)
@@ -200,12 +205,13 @@ class ndarray:
             _count_sync()
         out = keywords.get("out")
         result = function(*_unwrap(args), **_unwrap(keywords))
-        return _wrap(result) if out is None else out
+        first = args[0] if args and isinstance(args[0], ndarray) else self
+        return first._viewed(_wrap(result)) if out is None else out
 
     # --- indexing ---
     def __getitem__(self, index: Any) -> Any:
         _wait_for_mask(index)
-        return ndarray(np.asarray(self._host[_unwrap(index)]))
+        return self._viewed(ndarray(np.asarray(self._host[_unwrap(index)])))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._host[_unwrap(index)] = _unwrap(value)
@@ -226,7 +232,7 @@ def _method(name: str) -> Any:
         result = getattr(self._host, name)(*_unwrap(args), **_unwrap(keywords))
         if result is self._host:  # astype(copy=False): as in CuPy, one array is one object
             return self
-        return _wrap(result) if out is None else out
+        return self._viewed(_wrap(result)) if out is None else out
 
     call.__name__ = name
     return call

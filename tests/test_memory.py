@@ -63,6 +63,7 @@ def garbage(work: Callable[[], Any]) -> Counter[str]:
 # --- a training ---------------------------------------------------------------------------------
 
 
+@pytest.mark.cpu_only("it counts the host's memory")
 def test_a_thousand_steps_of_training_stay_flat() -> None:
     """LSTM with dropout, carried state, clipping, Adam."""
     embed, out = nn.Embedding(5, 3), nn.Linear(4, 5)

@@ -9,7 +9,7 @@ import numpy as np
 from minigrad.autograd.engine import Array, Op
 from minigrad.cuda import kernels
 from minigrad.cuda.kernels import THREADS, usable
-from minigrad.device import array_module, device_of
+from minigrad.device import array_module, device_of, to_device
 
 __all__ = ["Masked", "Update", "cross_entropy", "cross_entropy_backward", "usable"]
 
@@ -75,9 +75,9 @@ class Masked(Op):
         threshold = np.uint32(min(round(self.p * 2**32), 2**32 - 1))
         scale = x.dtype.type(1 / (1 - self.p) if self.p < 1 else 0)
         key = np.uint32(self.seed & 0xFFFFFFFF), np.uint32(self.seed >> 32)
-        if isinstance(x, np.ndarray):
+        if isinstance(x, np.ndarray) or not usable(x):
             keep = philox(-(-x.size // 4), *map(int, key))[: x.size] >= threshold
-            return np.where(keep.reshape(x.shape), x * scale, x.dtype.type(0))
+            return np.where(to_device(keep.reshape(x.shape), device_of(x)), x * scale, 0)
         xp = array_module(x)
         y = xp.empty(x.shape, x.dtype)
         blocks = min(-(-x.size // (4 * THREADS)), 2**16)

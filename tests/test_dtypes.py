@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import minigrad as mg
+from minigrad.dtypes import cast
 
 DTYPES = ["float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool"]
 OPERATIONS = {
@@ -44,6 +47,57 @@ def test_the_default_dtype() -> None:
         mg.set_default_dtype(mg.float32)
     with pytest.raises(TypeError):
         mg.set_default_dtype(mg.int64)
+
+
+def test_a_gradient_passes_through_floats_only() -> None:
+    x = mg.tensor([1.5, -2.5], dtype=mg.float64, requires_grad=True)
+    steps = x.long()
+    assert not steps.requires_grad
+    assert steps.tolist() == [1, -2]
+    (x.float() * steps).sum().backward()
+    assert x.grad is not None
+    assert x.grad.dtype == mg.float64
+    assert x.grad.tolist() == [1, -2]
+    assert cast(x, mg.float64) is x
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: x + "1", r"unsupported operand type.* 'Tensor' and 'str'"),
+        (lambda x: mg.add(x, "1"), "cannot combine a Tensor with str: '1'"),
+        (lambda x: mg.mul([2.0], x), r"cannot combine a Tensor with list: \[2.0\]"),
+        (lambda x: mg.add([1.0], [2.0]), "expected a Tensor, not list and list"),
+        (lambda x: mg.exp([1.0]), r"expected a Tensor, not list: \[1.0\]"),
+    ],
+)
+def test_what_is_no_operand(call: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call(mg.ones(2))
+
+
+@given(
+    st.sampled_from(DTYPES),
+    st.sampled_from([*DTYPES, "float", "int", "boolean"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_promotion_commutes_and_loses_no_category(
+    a: str, b: str, a_is_number: bool, b_is_number: bool
+) -> None:
+    x: Any = mg.ones(() if a_is_number else 2, dtype=np.dtype(a))
+    numbers: dict[str, Any] = {"float": 1.0, "int": 1, "boolean": True}
+    y: Any = numbers.get(b)
+    if y is None:
+        y = mg.ones(() if b_is_number else 2, dtype=np.dtype(b))
+    found = mg.result_type(x, y)
+    assert found == mg.result_type(y, x) == (x * y).dtype == (y * x).dtype
+    kind = {"float": "f", "int": "i", "boolean": "b"}.get(b) or np.dtype(b).kind
+    assert "bif".index(found.kind.replace("u", "i")) == max(
+        "bif".index(k.replace("u", "i")) for k in (np.dtype(a).kind, kind)
+    )
+    if found.kind == np.dtype(a).kind and x.ndim and not getattr(y, "ndim", 0):
+        assert found == x.dtype  # a number, or a 0-d tensor, of the same kind never widens it
 
 
 def test_integers_out_of_range() -> None:

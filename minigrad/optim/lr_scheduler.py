@@ -49,11 +49,11 @@ class LRScheduler:
 
     def next_lr(self, lr: float, base_lr: float) -> float:
         """The rate of epoch `last_epoch`, given that of the one before (at the start: `lr`)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no next_lr()")
 
     def closed_form(self, base_lr: float) -> float:
         """The rate of epoch `last_epoch`, given the initial one."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no closed_form()")
 
     def get_lr(self) -> list[float]:
         """The rate of epoch `last_epoch` for each group."""

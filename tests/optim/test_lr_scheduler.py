@@ -90,6 +90,45 @@ def test_rates_follow_the_formula(name):
     np.testing.assert_allclose(rates(optimizer, scheduler), want, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("name", sorted(set(FORMULAS) - {"SequentialLR", "ChainedScheduler"}))
+@pytest.mark.parametrize("milestone", [1, 5])
+def test_a_schedule_that_starts_late_follows_its_own_formula(name, milestone):
+    make, factor = FORMULAS[name]
+    optimizer = sgd()
+    scheduler = S.SequentialLR(
+        optimizer, [S.ExponentialLR(optimizer, 0.8), make(S, optimizer)], [milestone]
+    )
+    want = [0.5 * (0.8**t if t < milestone else factor(t - milestone)) for t in range(30)]
+    np.testing.assert_allclose(rates(optimizer, scheduler), want, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.filterwarnings("ignore:lr_scheduler.step:UserWarning")
+def test_a_sequence_may_begin_with_a_sequence():
+    optimizer = sgd(groups=2)
+    scheduler = NESTED["sequence of sequences"](S, optimizer)
+    want = [
+        0.5 * (1 / 3 + 2 / 3 * t / 5 if t < 2 else 0.9 ** (t - 2) if t < 9 else factor)
+        for t, factor in enumerate([0] * 9 + [1, 1, 0.1, 0.1, 0.01, 0.01])
+    ]  # the inner sequence changes at 2, one early: as in PyTorch, starting twice costs it a step
+    np.testing.assert_allclose(rates(optimizer, scheduler, 15), want, rtol=1e-12)
+
+
+def test_a_schedule_of_ones_own():
+    class Halves(S.LRScheduler):
+        def next_lr(self, lr, base_lr):
+            return base_lr / (1 + self.last_epoch)
+
+    optimizer = sgd()
+    assert rates(optimizer, Halves(optimizer), 3) == [0.5, 0.25, 0.5 / 3]
+    optimizer = sgd()
+    late = S.SequentialLR(optimizer, [S.StepLR(optimizer, 9), Halves(optimizer)], [1])
+    optimizer.step()
+    with pytest.raises(NotImplementedError, match="closed_form"):  # needed to start late
+        late.step()
+    with pytest.raises(NotImplementedError, match="next_lr"):
+        S.LRScheduler(sgd())
+
+
 @pytest.mark.parametrize("name", [*FORMULAS, "ReduceLROnPlateau"])
 @pytest.mark.parametrize("stop", [0, 3, 4, 11])
 def test_a_schedule_goes_on_from_its_state_dict(name, stop, tmp_path):

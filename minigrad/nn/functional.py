@@ -141,9 +141,12 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
         seed = int(random.default_generator.numpy.bit_generator.random_raw())
         return _maybe_in_place(input, kernels.Masked(p, seed)(input), inplace)
     bits = random.default_generator.numpy.bit_generator.random_raw(-(-x.size // 4))
-    chances = bits.view(np.uint16)[: x.size].reshape(x.shape)  # 16 bits for each element
+    chances = bits.view(np.uint16)[: x.size]  # 16 bits for each element
     scale = x.dtype.type(1 / (1 - p) if p < 1 else 0)
-    mask = np.asarray((chances >= round(p * 2**16)) * scale)
+    # The mask lies in memory as x does: recurrent layers give transposed views.
+    order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+    mask = ((chances >= round(p * 2**16)) * scale).reshape([x.shape[axis] for axis in order])
+    mask = mask.transpose(sorted(range(x.ndim), key=order.__getitem__))
     return _maybe_in_place(input, input * wrap(to_device(mask, device_of(x))), inplace)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from minigrad.autograd.engine import run_backward, wrap
 from minigrad.autograd.grad_mode import no_grad
+from minigrad.device import new_on
 from minigrad.fused import recurrence
 from minigrad.fused.gru import GRU
 from minigrad.fused.lstm import LSTM
@@ -47,7 +48,7 @@ def test_no_state_means_zeros(op: Any, B: int) -> None:
     shapes = (T, B, D), (rows, D), (rows, H), (rows,), (rows,)
     x, *weights = [wrap(rng.standard_normal(shape), None, True) for shape in shapes]
     others = [None] if op is LSTM else []
-    zeros = [np.zeros((B, H))] * states
+    zeros = [new_on(None, np.zeros((B, H)))] * states
 
     def run(function: Any, given: list[Any]) -> tuple[list[Any], list[Any]]:
         outputs = function(x, *given, *weights, *others)

@@ -20,7 +20,7 @@ from minigrad.device import array_module, device_of, to_device
 from minigrad.tensor import Tensor
 
 CHUNK = 65_536  # elements: a rule passes over its data a dozen times, and they should stay in cache
-SMALL = 16_384  # elements: parameters up to this size are updated together
+SMALL = 4_096  # elements: parameters up to this size are updated together
 
 
 def _references(tensor: Tensor) -> int:
@@ -168,7 +168,6 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self.stepped = False  # for schedulers, which must come after the first step()
         self._blocks: dict[int, tuple[Any, list[_Block]]] = {}  # by group: for what, and which
-        self._spare: list[Array] = []
         self._update = gpu.Update()
         groups = list(params)
         if not groups:
@@ -281,10 +280,13 @@ class Optimizer:
         """Run the rule over the rows, in chunks."""
         size = rows[0].size
         chunk = min(size, CHUNK) if isinstance(rows[0], np.ndarray) else size  # GPU: all at once
-        spare = self._scratch(chunk, rows[0])
+        # To work in; `descent` may need a second one.  Taken anew each time, which costs nothing that
+        # could be measured, so that it does not add to the memory of the forward pass.
+        two = group["weight_decay"] or group["maximize"]
+        spare = [_row(chunk, rows[0]) for _ in range(2 if two else 1)]
         for start in range(0, size, chunk or 1):
             x, g, *state = [row[start : start + chunk] for row in rows]
-            self.rule(x, g, state, t, group, [s[: x.size] for s in spare])
+            self.rule(x, g, state, t, group, [s[: x.size] for s in (spare[0], spare[-1])])
 
     def _begin(
         self, state: dict[str, Any], names: tuple[str, ...], x: Array, group: dict[str, Any]
@@ -299,13 +301,6 @@ class Optimizer:
                 held = state[name].value
                 if not _are_alike(held, x):  # after model.to(...)
                     state[name] = wrap(_like(held, x))
-
-    def _scratch(self, size: int, like: Array) -> list[Array]:
-        """Two arrays to work in, of this size or larger, kept from step to step."""
-        spare = self._spare
-        if not spare or len(spare[0]) < size or not _are_alike(spare[0], like):
-            self._spare = spare = [_row(size, like), _row(size, like)]
-        return spare
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients (or fill them with zeros) before the next backward pass."""
@@ -408,7 +403,7 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy, after which views are arrays of their own: no blocks."""
-        return {**self.__dict__, "_blocks": {}, "_spare": []}
+        return {**self.__dict__, "_blocks": {}}
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]

@@ -77,6 +77,11 @@ BACKWARD: list[tuple[str, Callable[[Any], Any], list[float], str, str]] = [
     ("norm", lambda x: (x * x).sum().sqrt(), [0.0, 0.0], "Sqrt", "add a small epsilon under it"),
     ("pow", lambda x: (x**0.5).sum(), [1.0, 0.0], "PowNumber", "infinite at 0 for p < 1"),
     ("where", lambda x: mg.where(x > 0, x.sqrt(), x).sum(), [1.0, 0.0], "Sqrt", "where() hides"),
+    # What a mask has made infinite on purpose does not stop the forward pass:
+    ("log", lambda x: x.masked_fill(x > 0, inf).log()[1], [1.0, 0.0], "Log", "the logarithm is"),
+    ("1 / 0", lambda x: (1.0 / x.masked_fill(x > 0, inf)).sum(), [1.0, 0.0], "Div", "before"),
+    ("inf", lambda x: (x.masked_fill(x > 1, inf) * 0.5).exp().sum(), [2.0, 1.0], "Exp", "0 * inf"),
+    ("log_softmax", lambda x: (x.log_softmax(0) * 2.4e38).sum(), [0.0, 0.0], "LogSoftmax", "expl"),
     ("div", lambda x: (1e-10 / x).sum(), [1e-30, 1.0], "Div", "beyond the largest"),
     ("overflow", lambda x: ((x * 1e25) * 1e25 * 1e-25).sum(), [1e-20, 1e-30], "Mul", "overflow"),
 ]

@@ -1,6 +1,7 @@
 """Weights to and from .safetensors files."""
 
 import builtins
+import json
 import os
 import sys
 
@@ -55,6 +56,28 @@ def test_a_damaged_file_is_refused(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="no safetensors file"):
             safetensors.load_file(path)
+
+
+def test_half_precision_from_elsewhere(tmp_path):
+    """bfloat16 is the upper half of a float32; 8-bit floats are refused."""
+    path = tmp_path / "net.safetensors"
+
+    def write(dtype, shape, data):  # the format: the length of a JSON header, it, and the data
+        entry = {"dtype": dtype, "shape": shape, "data_offsets": [0, len(data)]}
+        header = json.dumps({"w": entry}).encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+
+    values = np.array([[1.0, -2.5], [0.15625, 3e38]], np.float32)
+    halves = (values.view("<u4") >> 16).astype("<u2")
+    write("BF16", [2, 2], halves.tobytes())
+    expected = (halves.astype("<u4") << 16).view("<f4")
+    back = safetensors.load_file(path)["w"]
+    assert back.dtype == np.float32
+    np.testing.assert_array_equal(back.value, expected)
+    np.testing.assert_allclose(back.value, values, rtol=2**-7)
+    write("F8_E4M3", [2], b"ab")
+    with pytest.raises(ValueError, match="w has dtype F8_E4M3, which minigrad lacks"):
+        safetensors.load_file(path)
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import strict_cupy
 
 import minigrad as mg
 
@@ -189,8 +190,16 @@ def test_numpy_is_a_read_only_view() -> None:
         np.asarray(leaf(1.0))
     assert np.asarray(x).tolist() == [1.0, 2.0]
     assert np.asarray(x, dtype=np.float64).dtype == np.float64
+    assert np.array(x, dtype=np.float32, copy=False).base is not None  # the tensor's own memory
+    with pytest.raises(ValueError, match="float32 to float64 needs a copy"):
+        np.array(x, dtype=np.float64, copy=False)
+    mine = np.array(x, copy=True)
+    mine[0] = 5
+    assert x.tolist() == [1.0, 2.0]
     exported = np.from_dlpack(x)
     assert exported.tolist() == [1.0, 2.0]
+    with pytest.raises(BufferError, match="detach"):
+        np.from_dlpack(leaf(1.0))
 
 
 @pytest.mark.cpu_only("it mixes tensors with NumPy arrays")
@@ -234,6 +243,9 @@ def test_copies_and_pickles() -> None:
     twin = copy.deepcopy({"a": x, "b": x})
     assert twin["a"] is twin["b"] and twin["a"].requires_grad
     assert twin["a"].grad.tolist() == [2, 4] and twin["a"].grad is not x.grad
+    for alias in (copy.deepcopy(x.data), pickle.loads(pickle.dumps(x.data))):
+        alias.fill_(7)  # a copy of an alias writes through to nothing
+        assert x.tolist() == [1, 2] and not alias.requires_grad and alias.tolist() == [7, 7]
     back = pickle.loads(pickle.dumps(x))
     assert back.tolist() == [1, 2] and back.requires_grad
     for attempt in (copy.deepcopy, pickle.dumps):
@@ -248,6 +260,8 @@ def test_to() -> None:
     assert x.grad.dtype == mg.float64
     assert x.long().dtype == mg.int64 and x.to(mg.tensor([1])).dtype == mg.int64
     assert x.half().dtype == mg.float16 and x.bool().tolist() == [True]
+    assert x.byte().dtype == mg.uint8
+    assert (x.itemsize, mg.zeros(2, 3).itemsize, mg.zeros(2, 3).nbytes) == (8, 4, 24)
     assert x.new_zeros(2, 3).dtype == mg.float64
     with pytest.raises(TypeError):
         x.to(colour="red")
@@ -275,6 +289,33 @@ def test_repr(make: Any, expected: str) -> None:
 
 def test_repr_of_a_long_tensor_is_short() -> None:
     assert len(repr(mg.rand(1000, 1000))) < 1000
+
+
+def test_data_is_checked() -> None:
+    x = leaf(1.0, 2.0)
+    for wrong, kind in ((np.ones(2), TypeError), (mg.tensor([1, 2]), RuntimeError)):
+        with pytest.raises(kind, match="data"):
+            x.data = wrong
+    x.data = mg.tensor([3.0], dtype=mg.float64)  # any shape
+    assert x.tolist() == [3.0]
+
+
+@pytest.mark.cpu_only("it needs two devices")
+def test_between_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    strict_cupy.install(monkeypatch)
+    x = leaf(1.0, 2.0)
+    there = x.cuda()
+    assert there.is_cuda and not x.is_cuda
+    assert x.cuda(0).device == x.cuda("cuda:0").device == there.device
+    assert repr(there.detach()) == "tensor([1., 2.], device='cuda:0', dtype=float64)"
+    with pytest.raises(TypeError, match=r"tensor on cuda:0: use \.cpu\(\)\.numpy\(\)"):
+        there.detach().numpy()
+    assert type(there.numpy(force=True)) is np.ndarray
+    y = mg.zeros(2, dtype=mg.float64)
+    y.copy_(there * 3.0)  # from there to here; the gradient goes the other way, and then to x
+    assert not y.is_cuda
+    y.sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0]
 
 
 def test_writing_to_parts_of_data() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -156,6 +157,21 @@ def test_plain_progress(capsys, monkeypatch):
     assert first.startswith("step 20/40  loss 1.235  ")
     assert first.endswith(" left")
     assert second == "hello"
+
+
+def test_plain_progress_on_a_terminal_without_tqdm(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(Progress, "SECONDS", 0.0)
+    with Progress(0, 2) as progress:
+        progress.show(1, 0.5)
+    assert capsys.readouterr().out.startswith("step 1/2  loss 0.5")
+
+
+def test_what_is_said_outside_of_a_run_is_printed(capsys):
+    trainer().say("hello")
+    assert capsys.readouterr().out == "hello\n"
 
 
 def test_a_bar_on_a_terminal(capsys, monkeypatch):

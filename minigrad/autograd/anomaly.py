@@ -380,7 +380,7 @@ def _backward_cause(
         zero = ""
     if name in ("sqrt", "norm", "rsqrt") and at_zero:
         return "the slope of the square root is infinite at 0: add a small epsilon under it" + zero
-    if name.startswith("log") and at_zero:
+    if name == "log" and at_zero:
         return "the slope of the logarithm is infinite at 0: clamp(min=1e-12) its input" + zero
     if name in ("pow", "pownumber") and at_zero:
         return "the slope of x ** p is infinite at 0 for p < 1: add a small epsilon" + zero

@@ -25,7 +25,9 @@ def test_encode_and_decode_are_inverse(text):
     assert numbers.dtype == np.int64
     assert vocabulary.decode(numbers) == text
     assert sorted(set(numbers.tolist())) == list(range(len(vocabulary)))
-    assert vocabulary == Vocabulary(reversed(text))
+    again = Vocabulary(reversed(text))
+    assert vocabulary == again
+    assert hash(vocabulary) == hash(again)
 
 
 def test_what_a_vocabulary_does_not_know():

@@ -97,6 +97,7 @@ def test_module_dict() -> None:
     modules.update([("c", Add(3))])
     assert list(modules) == list(modules.keys()) == ["a", "b", "c"] and len(modules) == 3
     assert numbers(modules.values()) == [1, 2, 3] and dict(modules.items())["b"].n == 2
+    assert modules["b"].n == 2
     assert "b" in modules and modules.pop("b").n == 2 and "b" not in modules
     del modules["a"]
     assert list(dict(modules.named_modules())) == ["", "c"]

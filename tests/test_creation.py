@@ -78,6 +78,11 @@ def test_arange_that_leads_nowhere() -> None:
         mg.arange(0, 5, -1)
 
 
+def test_negative_seeds_wrap_around() -> None:
+    drawn = [mg.rand(3, generator=mg.Generator().manual_seed(seed)) for seed in (-1, 2**64 - 1, 1)]
+    assert drawn[0].tolist() == drawn[1].tolist() != drawn[2].tolist()
+
+
 def test_random_numbers_repeat() -> None:
     def draw(generator: Any) -> list[Any]:
         return [

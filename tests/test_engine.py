@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import weakref
@@ -921,3 +922,101 @@ def test_random_graphs_to_second_order(program: list[tuple[int, int, int, int]],
         )
         numeric = (slope(e) - slope(-e)) / (2 * e)
         assert abs(bend - numeric) <= 1e-4 * (1 + abs(numeric))
+
+
+# --- what an op may be ----------------------------------------------------------------------------
+
+
+class ProductOfAll(Op):
+    """y = x_1 x_2 ... x_n: any number of inputs, all kept."""
+
+    def forward(self, *x: Any) -> Any:
+        return functools.reduce(lambda a, b: a * b, x)
+
+    def vjp(self, g: Any, *x: Any) -> Any:
+        return tuple(
+            functools.reduce(lambda a, b: a * b, (g, *x[:i], *x[i + 1 :])) for i in range(len(x))
+        )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_an_op_with_any_number_of_inputs(count: int) -> None:
+    values = np.random.default_rng(count).uniform(1, 2, (count, 3))
+    x = [leaf(v) for v in values]
+    gradients = mg.grad(ProductOfAll()(*x).sum(), x, create_graph=True)
+    for value, g in zip(values, gradients, strict=True):
+        np.testing.assert_allclose(g.value, values.prod(0) / value, rtol=1e-12)
+    if count > 1:
+        (second,) = mg.grad(gradients[0].sum(), [x[1]])
+        expected = values.prod(0) / values[0] / values[1]
+        np.testing.assert_allclose(second.value, expected, rtol=1e-12)
+
+
+def test_an_op_may_be_called_in_its_own_way() -> None:
+    class Doubling(Twice):
+        def __call__(self, x: Any) -> Any:
+            return super().__call__(x), "and more"
+
+    class Heir(Doubling):
+        def forward(self, x: Any) -> Any:
+            return x * 3.0
+
+    for op, expected in ((Doubling(), 2.0), (Heir(), 3.0)):
+        y, more = op(leaf([1.0]))
+        assert y.value.tolist() == [expected]
+        assert more == "and more"
+
+
+def test_an_axis_out_of_range_is_an_index_error() -> None:
+    class Along(Op):
+        def forward(self, x: Any) -> Any:
+            return x.sum(axis=5)
+
+        def vjp(self, g: Any) -> Any:
+            return (g,)
+
+    for x in (leaf([1.0]), wrap(np.ones(1)), np.ones(1)):
+        with pytest.raises(IndexError, match=r"Along\(\(1,\) float64\): axis 5 is out of bounds"):
+            Along()(x)
+
+
+def test_the_walk_frees_the_graph_unless_told_otherwise() -> None:
+    x = leaf([1.0, 2.0])
+    y = x * x
+    for keep in (True, False):
+        (g,) = engine.run_backward([y], [np.ones(2)], [x], retain_graph=keep)
+        np.testing.assert_array_equal(g, [2.0, 4.0])
+    with pytest.raises(RuntimeError, match="second time"):
+        engine.run_backward([y], [np.ones(2)], [x])
+    y = x * x
+    engine.run_backward([y], [np.ones(2)], [x])
+    with pytest.raises(RuntimeError, match="second time"):
+        engine.run_backward([y], [np.ones(2)], [x])
+
+
+def test_the_starting_gradient_takes_the_dtype_of_the_output() -> None:
+    x = leaf([1.0, 2.0], np.float32)
+    (x * x).backward(wrap(np.array([0.5, 1.0])))  # float64
+    assert gradient(x).dtype == np.float32
+    assert gradient(x).tolist() == [1.0, 4.0]
+
+
+def test_gradients_with_a_graph_add_up_to_one_with_a_graph() -> None:
+    x = leaf([1.0, 2.0])
+    for _ in range(2):
+        (x * x * x).sum().backward(create_graph=True)
+    np.testing.assert_array_equal(gradient(x), [6.0, 24.0])
+    (g,) = mg.grad(x.grad.sum(), [x])
+    np.testing.assert_array_equal(g.value, [12.0, 24.0])
+    x.grad = None
+
+
+def test_the_engine_needs_no_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.Node, "result_type", engine.Node)
+    x = wrap(np.array([1.0, 2.0]), None, True)
+    y = Product()(Twice()(x), x)
+    assert type(y) is engine.Node
+    assert y.requires_grad
+    assert not wrap(np.ones(2)).requires_grad
+    engine.backward(y, wrap(np.ones(2)))
+    np.testing.assert_array_equal(x._grad.value, [4.0, 8.0])

@@ -222,6 +222,17 @@ def test_gather_scatter_and_kin(shape: tuple[int, ...], data: st.DataObject) -> 
     assert np.array_equal(mg.flip(x, (dim,)).value, np.flip(x.numpy(force=True), dim))
 
 
+def test_of_a_number() -> None:
+    """A 0-d tensor has one element along dim 0, as in PyTorch."""
+    x, first = leaf(np.array(3.0)), mg.tensor(0)
+    found = x.index_select(0, first) + x.gather(0, first) * 2.0
+    assert found.item() == 9.0
+    found.backward()
+    assert x.grad.item() == 3.0
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        x.gather(0, mg.tensor(1))
+
+
 def test_take_along_dim() -> None:
     x = leaf(np.random.default_rng(0).standard_normal((3, 4)))
     index = mg.tensor([[1, -1, 0]])

@@ -57,13 +57,25 @@ def test_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert nothing.mean().isnan() and nothing.sum().item() == 0 and nothing.prod().item() == 1
-        assert nothing.softmax(0).shape == (0, 3)
+        assert nothing.softmax(0).shape == nothing.log_softmax(0).shape == (0, 3)
         assert nothing.logsumexp(0).tolist() == [-math.inf] * 3
     for refused in (lambda: nothing.max(0), lambda: nothing.amax(0), lambda: nothing.argmax()):
         with pytest.raises(IndexError):
             refused()
     with pytest.raises(RuntimeError):
         nothing.max()
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_the_gradient_of_products_of_nothing(create_graph: bool) -> None:
+    x = mg.zeros(0, 3, requires_grad=True)
+    (g,) = mg.grad(x.cumprod(0).sum(), [x], create_graph=create_graph)
+    assert g.shape == (0, 3)
+
+
+def test_norms_that_are_none() -> None:
+    with pytest.raises(RuntimeError, match="'nuc'"):
+        mg.ones(2, 2).norm("nuc")
 
 
 def test_dims_out_of_range() -> None:

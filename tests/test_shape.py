@@ -148,6 +148,8 @@ def test_only_the_used_slices_matter() -> None:
     ("call", "kind", "message"),
     [
         (lambda x: x.reshape(4, -1), RuntimeError, "reshape"),
+        (lambda x: x.reshape(2, -3), RuntimeError, "invalid size"),
+        (lambda x: x.reshape(), TypeError, "needs a shape"),
         (lambda x: x.squeeze(2), IndexError, "range of \\[-2, 1\\], but got 2"),
         (lambda x: x.unsqueeze(-4), IndexError, "out of range"),
         (lambda x: x.transpose(0, 3), IndexError, "out of range"),

@@ -83,7 +83,8 @@ def test_a_module_moves(monkeypatch: Any) -> None:
     net.register_buffer("count", mg.tensor([1, 2]))
     before = list(net.parameters())
     state = net.state_dict()
-    assert net.cuda() is net and net.count.device.type == "cuda"
+    assert net.to(0) is net and net.count.device == mg.device("cuda:0")
+    assert net.cpu().cuda() is net and net.count.device.type == "cuda"
     assert all(a is b for a, b in zip(before, net.parameters(), strict=True))
     net.load_state_dict(state)  # from the CPU
     assert all(p.device.type == "cuda" for p in net.parameters())

@@ -69,6 +69,26 @@ def test_linear_refuses() -> None:
         F.linear(leaf([1.0]), leaf([[1.0]]), leaf([1.0, 2.0]))
 
 
+@pytest.mark.parametrize("elementwise_affine", [True, False])
+def test_layer_norm_gives_each_gradient_alone(elementwise_affine: bool) -> None:
+    rng = np.random.default_rng(0)
+    net = nn.LayerNorm(3, elementwise_affine=elementwise_affine)
+    for p in net.parameters():
+        p.data.uniform_()
+    array, g = rng.normal(size=(2, 4, 3)), mg.tensor(rng.normal(size=(2, 4, 3)))
+    x = mg.tensor(array, requires_grad=True)
+    net.double()(x).backward(g)
+    expected = [x.grad, *(p.grad for p in net.parameters())]
+    leaves = [x, *net.parameters()]
+    for wanted, gradient in zip(leaves, expected, strict=True):
+        for other in leaves:
+            other.grad = None
+            other.requires_grad_(other is wanted)
+        net(x).backward(g)
+        np.testing.assert_array_equal(wanted.grad.value, gradient.value)
+        assert all(other.grad is None for other in leaves if other is not wanted)
+
+
 def test_linear_does_not_compute_gradients_nobody_wants() -> None:
     layer = nn.Linear(2, 2).requires_grad_(False)
     x = mg.tensor(np.ones((1, 2), np.float32), requires_grad=True)

@@ -352,6 +352,30 @@ def test_load_from_another_library() -> None:
     assert net.weight.item() == 3.0
 
 
+def test_parts_are_set_by_name() -> None:
+    net = Net()
+    net.register_module("more", nn.Identity())
+    assert isinstance(net.more, nn.Identity) and "more" in dict(net.named_children())
+    net.register_buffer("kept", mg.zeros(2))
+    net.kept = mg.ones(2)
+    assert net.state_dict()["kept"].tolist() == [1, 1]
+    computed = nn.Parameter(mg.ones(2), requires_grad=False)
+    computed.add_(mg.ones(2, requires_grad=True))
+    with pytest.raises(ValueError, match="non-leaf tensor to parameter 'p'"):
+        net.register_parameter("p", computed)
+
+
+def test_to_takes_pytorchs_arguments() -> None:
+    net = nn.Linear(1, 1)
+    assert net.to(mg.tensor([1.0], dtype=mg.float64)) is net and net.weight.dtype == mg.float64
+    net.to("cpu", mg.float32, True)  # non_blocking
+    assert net.weight.dtype == mg.float32
+    net.to(None, dtype=mg.float64)
+    assert net.weight.dtype == mg.float64
+    with pytest.raises(TypeError, match="colour"):
+        net.to(colour="red")
+
+
 def test_get_by_path() -> None:
     net = nn.Sequential(Net())
     assert net.get_submodule("0.fc") is net[0].fc and net.get_submodule("") is net

@@ -107,6 +107,18 @@ def through_file(obj):
     return load(file)
 
 
+def test_too_little_memory_is_not_called_damage(monkeypatch):
+    def full(*args, **keywords):
+        raise MemoryError("no more")
+
+    file = io.BytesIO()
+    save({"w": np.ones(3)}, file)
+    file.seek(0)
+    monkeypatch.setattr(np.lib.format, "read_array", full)
+    with pytest.raises(MemoryError, match="no more"):
+        load(file)
+
+
 @given(objects)
 @settings(max_examples=150, deadline=None)
 def test_what_is_saved_comes_back(obj):

@@ -39,6 +39,27 @@ def test_products_in_blocks_equal_the_plain_product(
     recurrence.count_of_blocks.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("told", "threads"),
+    [
+        ({}, 6),
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "3"}, 1),
+        ({"OPENBLAS_NUM_THREADS": "0", "GOTO_NUM_THREADS": "2"}, 2),
+        ({"OPENBLAS_NUM_THREADS": "", "OMP_NUM_THREADS": "4,2"}, 6),
+    ],
+)
+def test_how_many_threads_blas_was_told_to_use(
+    told: dict[str, str], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, given in told.items():
+        monkeypatch.setenv(name, given)
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    assert recurrence._blas_threads() == threads
+
+
 @pytest.mark.parametrize("op", [RNN, GRU, LSTM])
 @pytest.mark.parametrize("B", [1, 2, 14])
 def test_no_state_means_zeros(op: Any, B: int) -> None:

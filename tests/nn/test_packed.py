@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import strict_cupy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,6 +108,18 @@ def test_errors(name: str) -> None:
     kind, message, action = ERRORS[name]
     with pytest.raises(kind, match=message):
         action()
+
+
+@pytest.mark.cpu_only("it needs two devices")
+def test_packed_data_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    strict_cupy.install(monkeypatch)
+    packed = rnn.pack_sequence(sequences([3, 1]))
+    there = packed.cuda()
+    assert there.is_cuda and not packed.is_cuda
+    assert not there.batch_sizes.is_cuda  # sizes remain on the host
+    padded, lengths = rnn.pad_packed_sequence(there)
+    assert padded.is_cuda and lengths.tolist() == [3, 1]
+    np.testing.assert_array_equal(there.cpu().data.value, packed.data.value)
 
 
 def test_lengths_beyond_the_input() -> None:

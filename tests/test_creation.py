@@ -78,6 +78,54 @@ def test_arange_that_leads_nowhere() -> None:
         mg.arange(0, 5, -1)
 
 
+@pytest.mark.parametrize(
+    ("make", "dtype"),
+    [
+        (mg.FloatTensor, mg.float32),
+        (mg.DoubleTensor, mg.float64),
+        (mg.LongTensor, mg.int64),
+        (mg.IntTensor, mg.int32),
+        (mg.ByteTensor, mg.uint8),
+        (mg.BoolTensor, mg.bool_),
+    ],
+)
+def test_constructors_by_dtype(make: Any, dtype: Any) -> None:
+    found = make([1, 0])
+    assert found.dtype == dtype
+    assert found.tolist() == [1, 0]
+    assert (make(2, 3).shape, make().shape) == ((2, 3), (0,))
+    assert make(2, 3).dtype == make().dtype == dtype
+    with pytest.raises(TypeError, match="not 2 arguments"):
+        make([1], [2])
+
+
+def test_a_number_may_be_a_tensor() -> None:
+    assert mg.full((2,), mg.tensor(3)).tolist() == [3, 3]
+    assert mg.full((2,), mg.tensor(3)).dtype == mg.int64
+
+
+def test_random_numbers_like_a_tensor() -> None:
+    like = mg.zeros(2000, dtype=mg.float64)
+    for make, mean, deviation in ((mg.rand_like, 0.5, 12**-0.5), (mg.randn_like, 0.0, 1.0)):
+        drawn = make(like, requires_grad=True)
+        assert (drawn.shape, drawn.dtype, drawn.device) == (like.shape, like.dtype, like.device)
+        assert drawn.requires_grad
+        assert abs(drawn.mean().item() - mean) < 0.1
+        assert abs(drawn.std().item() - deviation) < 0.1
+        assert make(like, dtype=mg.float32).dtype == mg.float32
+
+
+@pytest.mark.parametrize("shape", [(), (2, 2, 2), (2, 0)])
+def test_multinomial_wants_weights_in_rows(shape: tuple[int, ...]) -> None:
+    with pytest.raises(RuntimeError, match=r"weights \(n\) or \(rows, n\)"):
+        mg.multinomial(mg.ones(*shape), 1)
+
+
+def test_arange_needs_an_end() -> None:
+    with pytest.raises(TypeError, match="where to end"):
+        mg.arange()
+
+
 def test_negative_seeds_wrap_around() -> None:
     drawn = [mg.rand(3, generator=mg.Generator().manual_seed(seed)) for seed in (-1, 2**64 - 1, 1)]
     assert drawn[0].tolist() == drawn[1].tolist() != drawn[2].tolist()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.dtypes import cast
+from minigrad.dtypes import cast, floating
 
 DTYPES = ["float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool"]
 OPERATIONS = {
@@ -20,6 +20,15 @@ OPERATIONS = {
     "div": lambda m, a, b: a / b,
     "less": lambda m, a, b: a < b,
 }
+
+
+def test_numpys_scalars_are_numbers_and_arrays_are_arrays() -> None:
+    f32 = mg.ones(2)
+    assert mg.result_type(f32, np.float64(2)) == mg.float32
+    assert mg.result_type(mg.ones(2, dtype=mg.int8), np.int64(2)) == mg.int8
+    assert floating(np.ones(2, int)).dtype == mg.float32  # within a gradient rule
+    kept = np.ones(2, np.float16)
+    assert floating(kept) is kept
 
 
 def test_rules() -> None:

@@ -196,6 +196,7 @@ def test_numpy_is_a_read_only_view() -> None:
     mine = np.array(x, copy=True)
     mine[0] = 5
     assert x.tolist() == [1.0, 2.0]
+    assert x.__dlpack_device__() == np.ones(1).__dlpack_device__()
     exported = np.from_dlpack(x)
     assert exported.tolist() == [1.0, 2.0]
     with pytest.raises(BufferError, match="detach"):

@@ -113,3 +113,8 @@ def test_a_parameter_can_be_filled_and_a_graph_notices() -> None:
     assert p.requires_grad and p.is_leaf and p.item() == 1.0
     with pytest.raises(RuntimeError, match="was changed after"):
         y.backward()
+
+
+def test_what_was_computed_is_not_initialized() -> None:
+    with pytest.raises(RuntimeError, match="cannot fill what Mul"):
+        nn.init.zeros_(mg.ones(2, requires_grad=True) * 2)

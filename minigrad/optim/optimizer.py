@@ -280,8 +280,8 @@ class Optimizer:
         """Run the rule over the rows, in chunks."""
         size = rows[0].size
         chunk = min(size, CHUNK) if isinstance(rows[0], np.ndarray) else size  # GPU: all at once
-        # To work in; `descent` may need a second one.  Taken anew each time, which costs nothing that
-        # could be measured, so that it does not add to the memory of the forward pass.
+        # To work in (`descent` may need a second one).  Taken anew each time: no slower, as far as
+        # could be measured, and the forward pass has the memory.
         two = group["weight_decay"] or group["maximize"]
         spare = [_row(chunk, rows[0]) for _ in range(2 if two else 1)]
         for start in range(0, size, chunk or 1):

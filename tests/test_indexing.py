@@ -229,8 +229,9 @@ def test_of_a_number() -> None:
     assert found.item() == 9.0
     found.backward()
     assert x.grad.item() == 3.0
-    with pytest.raises(RuntimeError, match="out of bounds"):
-        x.gather(0, mg.tensor(1))
+    if x.device.type == "cpu":  # a GPU would have to wait to notice
+        with pytest.raises(RuntimeError, match="out of bounds"):
+            x.gather(0, mg.tensor(1))
 
 
 def test_take_along_dim() -> None:

@@ -41,6 +41,7 @@ def test_text_generation(recipe, tmp_path, capsys, monkeypatch):
     assert text_generation.main(on_cpu) == 0
 
 
+@pytest.mark.cpu_only("the program alone chooses the device")
 @pytest.mark.parametrize("recipe", ["default", "tutorial"])
 def test_forecasting(recipe, tmp_path, monkeypatch, capsys):
     waits = []

@@ -188,5 +188,5 @@ def _with_number(a: Node, b: Any) -> tuple[Any, Any]:
             b = int(np.array(b).astype(dtype))  # wraps around, as PyTorch does; NumPy refuses
         return a, b
     if hasattr(b, "dtype") and hasattr(b, "shape"):
-        return operands(a, wrap(b))
+        return operands(a, wrap(b.copy()))  # its owner may write to it later
     raise TypeError(f"cannot combine a Tensor with {type(b).__name__}: {b!r:.80}")

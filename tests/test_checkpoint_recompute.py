@@ -195,11 +195,12 @@ def test_arguments_of_all_kinds() -> None:
 
 def test_an_argument_written_to_after_the_first_run() -> None:
     x = leaf([1.0, 2.0])
-    data = wrap(np.array([3.0, 4.0]))
+    data, keyword, array = wrap(np.array([3.0, 4.0])), wrap(np.ones(2)), np.ones(2)
     h = x * 1.0
-    y = checkpoint(lambda h, d: Counted()(h * d), h, data)
-    h.mul_(100.0)  # the caller's tensors go on, the values used do not
-    data.mul_(100.0)
+    y = checkpoint(lambda h, d, a, k: Counted()(h * d * k) * wrap(a), h, data, array, k=keyword)
+    for given in (h, data, keyword):
+        given.mul_(100.0)  # the caller's tensors go on, the values used do not
+    array *= 100.0
     y.sum().backward()
     np.testing.assert_array_equal(x.grad.value, [18.0, 64.0])
 

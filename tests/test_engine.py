@@ -712,6 +712,16 @@ def test_changes_that_do_no_harm_are_allowed() -> None:
     product.backward()
 
 
+@pytest.mark.cpu_only("it is about NumPy")
+def test_an_array_given_to_an_op_may_be_changed() -> None:
+    """It belongs to the caller: what the rule needs of it is a copy."""
+    x, array = leaf([1.0, 2.0]), np.array([3.0, 4.0])
+    y = Product()(x, array) + ProductOfAll()(array, x, array)
+    array[:] = 0.0
+    y.sum().backward()
+    np.testing.assert_array_equal(gradient(x), [12.0, 20.0])
+
+
 def test_grad_of_no_inputs_touches_nothing() -> None:
     x = leaf(2.0)
     with pytest.raises(RuntimeError, match="non-empty"):

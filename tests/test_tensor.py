@@ -71,6 +71,39 @@ def test_a_write_behind_the_graph_is_noticed(write: Any) -> None:
     np.testing.assert_allclose(x.grad.value, 2 * x.value)
 
 
+@pytest.mark.cpu_only("it is about NumPy")
+@pytest.mark.parametrize(
+    ("use", "given"),
+    [
+        (lambda x, a: x * a, [0.5, 2.0, 1.5]),
+        (lambda x, a: a / x, [0.5, 2.0, 1.5]),
+        (lambda x, a: x**a, [0.5, 2.0, 1.5]),
+        (lambda x, a: a**x, [0.5, 2.0, 1.5]),
+        (lambda x, a: x @ a, [0.5, 2.0, 1.5]),
+        (lambda x, a: (x * 1).mul_(a), [0.5, 2.0, 1.5]),
+        (lambda x, a: mg.maximum(x, a), [0.5, 3.0, 1.5]),
+        (lambda x, a: mg.einsum("i,i->", x, a), [0.5, 2.0, 1.5]),
+        (lambda x, a: mg.where(a, x, 2 * x), [True, True, False]),
+        (lambda x, a: x.masked_fill(a, 9.0), [True, True, False]),
+        (lambda x, a: x[a], [True, True, False]),
+        (lambda x, a: x[a], [0, 0, 1]),
+        (lambda x, a: x.gather(0, a), [0, 0, 1]),
+        (lambda x, a: mg.nn.functional.embedding(a, x.reshape(3, 1)), [0, 0, 1]),
+    ],
+)
+def test_an_array_may_be_written_to_after_use(use: Any, given: list[Any]) -> None:
+    """By whoever owns it, for the next batch, say: what was computed keeps the old values."""
+    found = []
+    for late in (False, True):
+        x, array = leaf(1.0, 2.0, 3.0), np.array(given)
+        y = use(x, array)
+        if late:
+            array[:] = array[::-1].copy()
+        (y * y).sum().backward()
+        found.append(x.grad.tolist())
+    assert found[0] == found[1]
+
+
 def test_aliases_are_values() -> None:
     x = mg.arange(4.0)
     for alias in (x.detach(), x.clone(), x.reshape(2, 2), x.view(4)):

@@ -115,7 +115,7 @@ def wrap(value: Array, op: Op | None = None, requires_grad: bool = False) -> Any
 
 
 _NUMBERS = (np.generic, float, int)  # isinstance takes three times as long with a union
-_ARRAYS: tuple[type, ...] = (np.ndarray,)  # device.py adds cupy.ndarray when it is first used
+_ARRAYS: tuple[Any, ...] = (np.ndarray,)  # device.py adds cupy.ndarray when it is first used
 
 
 def _as_array(value: Any) -> Array:
@@ -186,7 +186,7 @@ class Op:
         """Apply the op, and record it if a gradient may be wanted."""
         values: list[Any] = []
         edges: list[Op | Node | None] = []
-        live = traced = False
+        live = traced = lent = False
         for x in inputs:
             if isinstance(x, Node):
                 traced = True
@@ -197,6 +197,7 @@ class Op:
                     continue
             else:
                 values.append(x)
+                lent = lent or isinstance(x, _ARRAYS)
             edges.append(None)
         live = live and grad_mode.enabled
         if live:
@@ -206,6 +207,9 @@ class Op:
                     f"a new one for each: {self.name}()(x)"
                 )
             self.edges = edges
+            if lent:  # an array has an owner, who may write to it before the backward pass
+                pairs = zip(inputs, values, strict=True)
+                values = [x.copy() if isinstance(x, _ARRAYS) else value for x, value in pairs]
         try:
             y = self.forward(*values)
         except (ValueError, TypeError) as error:

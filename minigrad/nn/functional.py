@@ -112,7 +112,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
         raise RuntimeError(
             f"embedding: expected the input to be of integers, got {index.dtype}: input.long()?"
         )
-    index = index.astype(np.int64, copy=False)
+    index = index.astype(np.int64, copy=index is input)  # an array's owner may write to it later
     # seen as unsigned, a negative number is larger than any other
     if isinstance(index, np.ndarray) and index.size and index.view(np.uint64).max() >= rows:
         i = index.min() if index.min() < 0 else index.max()

@@ -32,7 +32,8 @@ def checkpoint(
     """
     if not grad_mode.enabled or _recomputing.active:
         return function(*args, **keywords)
-    segment = _Segment(function, [_held(x) for x in args], keywords, preserve_rng_state)
+    held = {name: _held(x) for name, x in keywords.items()}
+    segment = _Segment(function, [_held(x) for x in args], held, preserve_rng_state)
     return segment.first_run()
 
 
@@ -44,7 +45,9 @@ _recomputing = _Recomputing()
 
 
 def _held(x: Any) -> Any:
-    """The argument as it is now: an in-place method on the caller's tensor does not reach it."""
+    """The argument as it is now: what the caller writes to it later does not reach it."""
+    if isinstance(x, engine._ARRAYS):
+        return x.copy()
     if not isinstance(x, Node) or (x.requires_grad and x.op is None):
         return x
     return wrap(x.value, x.op, x.requires_grad)

@@ -705,11 +705,12 @@ def test_changes_that_do_no_harm_are_allowed() -> None:
     z.backward()
     np.testing.assert_array_equal(gradient(w), [6.0, 8.0])
     other = leaf([5.0, 5.0])
-    product = (w * 3.0).sum()
+    product = (w * 3.0).sum() + (w * wrap(np.ones(2))).sum() + (wrap(np.ones(2)) * w).sum()
     with mg.no_grad():
         other.add_(1.0)  # another tensor
         w.add_(1.0)  # the factor of a constant is not kept
     product.backward()
+    np.testing.assert_array_equal(gradient(w), [11.0, 13.0])
 
 
 @pytest.mark.cpu_only("it is about NumPy")

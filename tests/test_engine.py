@@ -388,6 +388,17 @@ def test_a_hook_of_a_wrong_shape_is_refused() -> None:
         x.sum().backward()
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("hooked", [0, 1])
+def test_what_a_hook_writes_stays_on_its_branch(hooked: int, create_graph: bool) -> None:
+    """a + b sends one and the same gradient to both."""
+    x = [leaf([1.0, 2.0]), leaf([1.0, 2.0])]
+    branches = [x[0] * 1.0, x[1] * 1.0]
+    branches[hooked].register_hook(lambda g: g.mul_(2.0))
+    (branches[0] + branches[1]).backward(wrap(np.ones(2)), create_graph=create_graph)
+    assert [leaf.grad.tolist() for leaf in x] == [[2.0 if i == hooked else 1.0] * 2 for i in (0, 1)]
+
+
 def test_hooks_run_for_wanted_inputs_and_with_create_graph() -> None:
     x = leaf(3.0)
     x.register_hook(lambda g: g * 2.0)
@@ -540,6 +551,22 @@ def test_each_thread_has_its_own_grad_mode() -> None:
     assert gradient(x) == 6.0
     assert found == {"quiet": False}
     assert mg.is_grad_enabled()
+
+
+def test_threads_add_to_one_leaf() -> None:
+    """As when each has a part of the batch: no gradient gets lost between reading and writing."""
+    x = leaf(np.zeros(300_000))
+
+    def work() -> None:
+        for _ in range(10):
+            (x * 1.0).sum().backward()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (x.grad == 40.0).all()
 
 
 # --- higher orders ------------------------------------------------------------------------------

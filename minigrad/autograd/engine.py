@@ -35,6 +35,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import operator
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -588,7 +589,7 @@ def _run_hooks(node: Op | Node, g: Any) -> Any:
     """Show `g` to the hooks of a node, as a tensor; what a hook returns takes its place."""
     assert node.hooks is not None
     is_node = isinstance(g, Node)
-    shown = g if is_node else wrap(g)
+    shown = Identity()(g) if is_node else wrap(g)  # its own: others may be sent the same `g`
     for hook in list(node.hooks.values()):
         changed = hook(shown)
         if changed is not None:
@@ -610,13 +611,17 @@ def _accumulate(leaf: Node, g: Any) -> None:
             f"a gradient of dtype {g.value.dtype} arrived at a leaf of dtype {leaf.value.dtype}: "
             "an op's vjp changed the precision"
         )
-    held = leaf._grad
-    if held is None:
-        leaf._grad = g
-    elif g.live or held.live:
-        leaf._grad = held + g
-    else:
-        held.value = held.value + g.value
+    with _one_at_a_time:
+        held = leaf._grad
+        if held is None:
+            leaf._grad = g
+        elif g.live or held.live:
+            leaf._grad = held + g
+        else:
+            held.value = held.value + g.value
+
+
+_one_at_a_time = threading.RLock()  # two threads may have the same leaf in their graphs
 
 
 class Identity(Op):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import minigrad as mg
-from minigrad import nn
+from minigrad import generation, nn
 from minigrad.nn import functional as F
 
 State = tuple[mg.Tensor, mg.Tensor]  # h and c, each (layers, B, H)
@@ -78,20 +78,6 @@ class CharLSTM(nn.Module):
         return F.cross_entropy(logits.reshape(-1, self.config.symbols), y.reshape(-1))
 
 
-def pick(logits: mg.Tensor, temperature: float, top_k: int | None, generator: mg.Generator) -> int:
-    """One of the characters that `logits` (V,) rate: the best at temperature 0, else drawn.
-
-    p = softmax(logits / temperature), among the `top_k` best only if given.
-    """
-    if temperature == 0:
-        return int(logits.argmax().item())
-    if top_k is not None and top_k < logits.numel():
-        worst_kept = logits.topk(top_k)[0][-1]
-        logits = logits.masked_fill(logits < worst_kept, -float("inf"))
-    probabilities = F.softmax((logits - logits.max()) / temperature, dim=-1)
-    return int(mg.multinomial(probabilities, 1, generator=generator).item())
-
-
 @mg.no_grad()
 def generate(
     model: CharLSTM,
@@ -104,21 +90,36 @@ def generate(
     """The numbers of `length` characters that follow `prompt` (which must not be empty).
 
     A stream model reads on from its state.  A windows model takes the last characters anew each
-    time: the prediction is appended, and the window slides.
+    time: the prediction is appended, and the window slides.  See `generation.generate`.
     """
     if not prompt:
         raise ValueError("the prompt must hold at least one character")
     generator = generator or mg.Generator()
     training = model.training
     model.eval()
-    device = model.output.weight.device
-    numbers, unread, state = list(prompt), list(prompt), None
-    for _ in range(length):
-        if model.config.recipe == "windows":
-            unread, state = numbers[-model.config.length :], None
-        logits, state = model(mg.tensor(unread, device=device).unsqueeze(1), state)
-        number = pick(logits.reshape(-1, model.config.symbols)[-1], temperature, top_k, generator)
-        numbers.append(number)
-        unread = [number]
+    how = {"temperature": temperature, "top_k": top_k}
+    if model.config.recipe == "windows":
+        written = _slide(model, prompt, length, generator, **how)
+    else:
+        parts = model.features, model.lstm, model.output
+        written = generation.generate(*parts, prompt, length, generator=generator, **how)
     model.train(training)
-    return numbers[len(prompt) :]
+    return written
+
+
+def _slide(
+    model: CharLSTM,
+    prompt: list[int],
+    length: int,
+    generator: mg.Generator,
+    temperature: float,
+    top_k: int | None,
+) -> list[int]:
+    """Each character from the window before it.  The host waits for a GPU only at the end."""
+    device, T = model.output.weight.device, model.config.length
+    uniforms = mg.tensor(generator.numpy.random(length), device=device)
+    numbers = [mg.tensor(n, device=device) for n in prompt]
+    for t in range(length):
+        logits, _ = model(mg.stack(numbers[-T:]).unsqueeze(1))  # (1, V)
+        numbers.append(generation.choose(logits, uniforms[t], temperature, top_k)[0])
+    return mg.stack(numbers[len(prompt) :]).tolist() if length else []

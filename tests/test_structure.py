@@ -23,7 +23,7 @@ LAYERS = [  # each imports only from those before it, or from its own
     {"autograd.gradcheck", "autograd.functional", "autograd.function", "autograd.anomaly"},
     {"autograd", "fused", "utils", "checkpoint"},
     {"optim", "nn", "safetensors"},
-    {"data", "training"},
+    {"data", "generation", "training"},
     {""},  # minigrad/__init__.py
 ]
 

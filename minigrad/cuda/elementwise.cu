@@ -1,19 +1,5 @@
 // Softmax with cross-entropy, dropout, and the optimizers: each one pass over its data.
 
-
-__device__ __forceinline__ float max_over_lanes(float v) {
-#pragma unroll
-    for (int offset = 16; offset >= 1; offset /= 2)
-        v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, offset));
-    return v;
-}
-
-__device__ __forceinline__ float sum_over_lanes(float v) {
-#pragma unroll
-    for (int offset = 16; offset >= 1; offset /= 2) v += __shfl_xor_sync(0xffffffffu, v, offset);
-    return v;
-}
-
 // --- softmax and cross-entropy: a warp for each row ---
 
 // x (N, C) scores, t (N) classes, a (N) weights or null.  loss (N); shift (N): log sum exp x.

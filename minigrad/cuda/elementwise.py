@@ -8,19 +8,18 @@ import numpy as np
 
 from minigrad.autograd.engine import Array, Op
 from minigrad.cuda import kernels
-from minigrad.cuda.kernels import THREADS, usable
+from minigrad.cuda.kernels import usable
 from minigrad.device import array_module, device_of, to_device
 
 __all__ = ["Masked", "Update", "cross_entropy", "cross_entropy_backward", "usable"]
 
+THREADS = 256  # of a block
 CHUNK = 4096  # elements of a parameter that a block updates: elementwise.cu says so too
 
 
 def _launch(function: str, like: Array, blocks: int, *arguments: Any) -> None:
     if blocks:
-        null = np.uintp(0)
-        given = tuple([null if a is None else a for a in arguments])
-        kernels.kernel(device_of(like).index, "elementwise", function)((blocks,), (THREADS,), given)
+        kernels.launch(like, "elementwise", function, blocks, arguments, THREADS=THREADS)
 
 
 # --- softmax and cross-entropy: SoftmaxCrossEntropy is the definition ----------------------------

@@ -6,44 +6,68 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from minigrad.device import array_module, cupy
+import numpy as np
+
+from minigrad.autograd.engine import Array
+from minigrad.device import array_module, cupy, device_of
 
 SOURCES = Path(__file__).parent
-THREADS = 256  # of a block, in every kernel
+
+
+def source(name: str) -> str:
+    """What the compiler is given: common.cu, then `name`.cu.
+
+    One text, not an include: CuPy keeps compiled code by the text, and would not see that an
+    included file has changed.
+    """
+    return "".join((SOURCES / f"{part}.cu").read_text() for part in ("common", name))
 
 
 def options(**settings: int) -> tuple[str, ...]:
     """What the compiler is told: the settings become macros of the source."""
-    macros = {"THREADS": THREADS, **settings}
-    return ("--std=c++17", *(f"-D{name}={value}" for name, value in macros.items()))
+    return ("--std=c++17", *(f"-D{name}={value}" for name, value in settings.items()))
 
 
 @cache
-def _module(name: str, cooperative: bool, settings: tuple[tuple[str, int], ...]) -> Any:
+def _module(name: str, settings: tuple[tuple[str, int], ...]) -> Any:
     """CuPy keeps the compiled code on disk, from one run to the next."""
-    return cupy().RawModule(
-        code=(SOURCES / f"{name}.cu").read_text(),
-        options=options(**dict(settings)),
-        enable_cooperative_groups=cooperative,
-    )
+    return cupy().RawModule(code=source(name), options=options(**dict(settings)))
 
 
 @cache
 def _kernel(
-    device: int | None, name: str, function: str, shared: int, settings: tuple[tuple[str, int], ...]
+    device: int, name: str, function: str, shared: bool, settings: tuple[tuple[str, int], ...]
 ) -> Any:
-    kernel = _module(name, shared > 0, settings).get_function(function)
-    if shared > 48 * 1024:  # more has to be asked for
-        kernel.max_dynamic_shared_size_bytes = shared
-    return kernel
+    raw = _module(name, settings).get_function(function)
+    if shared:  # once and for all: the limit belongs to the function, not to one launch of it
+        raw.max_dynamic_shared_size_bytes = attributes(device)[1]
+    return raw.kernel
 
 
-def kernel(device: int | None, name: str, function: str, shared: int = 0, **settings: int) -> Any:
-    """The kernel `function` of the source file `name`, ready for `shared` bytes of shared memory.
+def launch(
+    like: Array,
+    name: str,
+    function: str,
+    blocks: int,
+    arguments: tuple[Any, ...],
+    shared: int = 0,
+    together: bool = False,
+    **settings: int,
+) -> None:
+    """Start the kernel `function` of the file `name`, on the GPU that holds `like`.
 
-    One with shared memory is launched cooperatively: all of its grid at once, or an error.
+    None stands for a null pointer.  `shared`: bytes of shared memory.  `together`: all blocks run
+    at the same time, or an error says that they do not fit.  `settings`: macros of the source;
+    THREADS, of a block, is one of them.
     """
-    return _kernel(device, name, function, shared, tuple(sorted(settings.items())))
+    key = tuple(sorted(settings.items()))
+    kernel = _kernel(device_of(like).index or 0, name, function, shared > 0, key)
+    given = tuple([_NULL if a is None else a for a in arguments])
+    threads = (settings["THREADS"],)
+    kernel((blocks,), threads, given, shared_mem=shared, enable_cooperative_groups=together)
+
+
+_NULL = np.uintp(0)
 
 
 @cache
@@ -54,5 +78,8 @@ def attributes(device: int | None) -> tuple[int, int]:
 
 
 def usable(x: Any) -> bool:
-    """Whether the kernels, which are for float32, can work on `x`: an array on a GPU."""
-    return x.dtype == "float32" and hasattr(array_module(x), "RawModule")
+    """Whether the kernels can work on `x`: a float32 array on the GPU that is the current one."""
+    if x.dtype != "float32" or isinstance(x, np.ndarray):
+        return False
+    xp = array_module(x)
+    return hasattr(xp, "RawModule") and x.device.id == xp.cuda.runtime.getDevice()

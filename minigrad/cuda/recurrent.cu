@@ -5,9 +5,11 @@
 // every block reads the whole state of the step before, and computes its own units' part of the
 // new one; then all blocks wait for each other, once.  All of the grid must therefore run at the
 // same time: it is launched cooperatively, with no more blocks than there are multiprocessors.
+// Sequences never meet: the blocks are in groups, and each group has some of the sequences and all
+// units.  What a block reads in a step, and how many it waits for, shrinks with their number.
 //
-// A warp computes the sums for a tile: all gates of one unit (backward: UNITS units), times COLUMNS
-// sequences of the batch.  Its lanes share out the terms of the sums.
+// A warp computes the sums for a tile: all gates of one unit (backward, and where there is only one
+// gate: UNITS units), times COLUMNS sequences.  Its lanes share out the terms of the sums.
 //
 // Compiled once for each CELL and COLUMNS (see recurrent.py, which says what the arrays are).
 // What it computes is defined by the op's twin; the letters are those of the op.
@@ -25,14 +27,8 @@
 #define GATES 1
 #endif
 #define BLOCKS_SAVED (GATES == 3 ? 4 : GATES)  // of a GRU: r z q n
-#define UNITS 4
-#define WARPS (THREADS / 32)
-
-#ifndef SHIM  // under a C++ compiler, shim.h stands in for CUDA: tests/cuda
-#define SHARED(name) extern __shared__ float name[]
-#define PAUSE()
-#endif
-
+#define UNITS 4   // of a tile, where it is not one
+#define APART 32  // counters between those of two groups
 // The sums over the lanes of N values: lane l gets that of value l % N. N: a power of 2, up to 32.
 template <int N, int OFFSET = 16>
 __device__ __forceinline__ float sum_over_lanes(float (&v)[N], int lane) {
@@ -76,41 +72,30 @@ __device__ __forceinline__ float tile(
     return sum_over_lanes<N>(sums, lane);
 }
 
-// Wait until every block has come here `times` times.
-__device__ __forceinline__ void wait_for_all(unsigned* arrived, unsigned times) {
-    __syncthreads();
-    if (gridDim.x == 1) return;
-    if (threadIdx.x == 0) {
-        __threadfence();  // what this block wrote comes before ...
-        atomicAdd(arrived, 1u);
-        while (*(volatile unsigned*)arrived < times * gridDim.x) PAUSE();
-        __threadfence();  // ... what it reads from now on
-    }
-    __syncthreads();
+// Which sequences and units a block has: the blocks are in groups of equal size.
+struct Share { int group, blocks, b_first, b_end, first, units; };
+
+__device__ __forceinline__ Share own_share(int B, int H, int groups, int K) {
+    const int blocks = gridDim.x / groups, group = blockIdx.x / blocks;
+    const int sequences = (B + groups - 1) / groups, first = blockIdx.x % blocks * K;
+    return {group, blocks, group * sequences, min(B, (group + 1) * sequences), first, min(K, H - first)};
 }
 
-// From global memory to shared; past the first-level cache, which does not see other blocks' writes.
-__device__ __forceinline__ void stage(
-    float* to, const float* from, int count, int length, int stride
-) {
-    for (int i = threadIdx.x; i < count * length; i += THREADS)
-        to[i] = __ldcg(from + (long long)(i / length) * stride + i % length);
-}
-
-__device__ __forceinline__ float sigmoid(float a) { return 0.5f * tanhf(0.5f * a) + 0.5f; }
-
-// pre (T, B, GATES, H): W x + b, all that does not depend on the state; of a GRU without b_hn, which
-// is bn (H) or null.  states (T + 1, B, H): the first is given.  cells: likewise, of an LSTM.
-// gates (T, B, BLOCKS_SAVED, H), or null: what backward needs.  K: units of a block; room: how many
-// sequences' states fit into shared memory.
+// pre (T, B, GATES, H): W x.  U (GATES H, H).  b_ih, b_hh (GATES H), h0, c0 (B, H), or null.
+// running (T): how many sequences have not ended at each step, or null.
+// states, cells (T + 1, B, H): the first are the initial ones.  gates (T, B, BLOCKS_SAVED, H), or
+// null: what backward needs.  hT, cT (B, H): the last ones.  Cells are those of an LSTM.
+// K: units of a block; room: how many sequences' states fit into shared memory.
 extern "C" __global__ void __launch_bounds__(THREADS, 1) forward(
-    const float* pre, const float* U, const float* bn, float* states, float* cells, float* gates,
-    unsigned* arrived, int T, int B, int H, int K, int room
+    const float* pre, const float* U, const float* b_ih, const float* b_hh, const float* h0,
+    const float* c0, const int* running, float* states, float* cells, float* gates, float* hT,
+    float* cT, unsigned* arrived, int T, int B, int H, int groups, int K, int room
 ) {
     SHARED(memory);
-    constexpr int N = (GATES == 3 ? 4 : GATES) * COLUMNS;
+    constexpr int TILE = GATES == 1 ? UNITS : 1;   // units of a tile
+    constexpr int N = 4 * COLUMNS;                 // sums of a tile; of a GRU 3 in 4 are used
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int first = blockIdx.x * K, units = min(K, H - first);
+    const auto [group, blocks, b_first, b_end, first, units] = own_share(B, H, groups, K);
     float* weights = memory;                       // (K, GATES, H)
     float* h = weights + K * GATES * H;            // (room, H)
     float* sums = h + room * H + warp * 32;        // one for each lane
@@ -119,81 +104,128 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) forward(
         const int row = i / H;
         weights[i] = U[((long long)(row % GATES) * H + first + row / GATES) * H + i % H];
     }
-    for (int t = 0; t < T; t++) {
-        for (int b0 = 0; b0 < B; b0 += room) {
-            const int count = min(room, B - b0);
-            __syncthreads();  // all have done with the last ones
-            stage(h, states + ((long long)t * B + b0) * H, count, H, H);
-            __syncthreads();
-            const int tiles = units * ((count + COLUMNS - 1) / COLUMNS);
-            for (int i = warp; i < tiles; i += WARPS) {
-                const int u = i % units, c0 = i / units * COLUMNS;
-                sums[lane] = tile<GATES, N>(
-                    weights + u * GATES * H, GATES - 1, h + c0 * H, count - 1 - c0, H, lane);
-                __syncwarp();
-                if (lane < COLUMNS && c0 + lane < count) {
-                    const int j = first + u;
-                    const long long row = (long long)t * B + b0 + c0 + lane;
-                    const float* a = pre + row * GATES * H + j;
-                    const float* Uh = sums + lane;
-                    float* kept = gates ? gates + row * BLOCKS_SAVED * H + j : nullptr;
-                    float h_new;
+    for (int i = threadIdx.x; i < (b_end - b_first) * units; i += THREADS) {
+        const long long at = (long long)(b_first + i / units) * H + first + i % units;
+        states[at] = h0 ? h0[at] : 0.0f;
 #if CELL == LSTM
-                    const float i_ = sigmoid(a[0] + Uh[0]);
-                    const float f = sigmoid(a[H] + Uh[COLUMNS]);
-                    const float g = tanhf(a[2 * H] + Uh[2 * COLUMNS]);
-                    const float o = sigmoid(a[3 * H] + Uh[3 * COLUMNS]);
-                    const float c = f * cells[row * H + j] + i_ * g;
-                    cells[(row + B) * H + j] = c;
-                    h_new = o * tanhf(c);
-                    if (kept) kept[0] = i_, kept[H] = f, kept[2 * H] = g, kept[3 * H] = o;
-#elif CELL == GRU
-                    const float r = sigmoid(a[0] + Uh[0]);
-                    const float z = sigmoid(a[H] + Uh[COLUMNS]);
-                    const float q = Uh[2 * COLUMNS] + (bn ? bn[j] : 0.0f);
-                    const float n = tanhf(a[2 * H] + r * q);
-                    h_new = n + z * (h[(c0 + lane) * H + j] - n);
-                    if (kept) kept[0] = r, kept[H] = z, kept[2 * H] = q, kept[3 * H] = n;
-#elif CELL == RNN_RELU
-                    h_new = a[0] + Uh[0];
-                    h_new = h_new < 0.0f ? 0.0f : h_new;  // NaN stays
-#else
-                    h_new = tanhf(a[0] + Uh[0]);
+        cells[at] = c0 ? c0[at] : 0.0f;
 #endif
+    }
+    for (int t = 0; t < T; t++) {
+        const int alive = running ? running[t] : B;
+        for (int b0 = b_first; b0 < b_end; b0 += room) {
+            const int count = min(room, b_end - b0);
+            __syncthreads();  // all have done with the last ones
+            if (t > 0)
+                stage(h, states + ((long long)t * B + b0) * H, count, H, H);
+            else if (h0)
+                stage(h, h0 + (long long)b0 * H, count, H, H);
+            else
+                for (int i = threadIdx.x; i < count * H; i += THREADS) h[i] = 0.0f;
+            __syncthreads();
+            const int parts = (units + TILE - 1) / TILE;
+            const int tiles = parts * ((count + COLUMNS - 1) / COLUMNS);
+            for (int i = warp; i < tiles; i += WARPS) {
+                const int u0 = i % parts * TILE, c0 = i / parts * COLUMNS;
+                const int u = u0 + lane / COLUMNS, c = c0 + lane % COLUMNS, j = first + u;
+                const long long row = (long long)t * B + b0 + c;
+                const bool mine = lane < TILE * COLUMNS && u < units && c < count;
+                const bool runs = b0 + c < alive;
+                float a[GATES];  // asked for before the sums are computed
+#pragma unroll
+                for (int g = 0; g < GATES; g++)
+                    a[g] = !mine || !runs ? 0.0f
+                         : pre[(row * GATES + g) * H + j] + (b_ih ? b_ih[g * H + j] : 0.0f);
+#if CELL == LSTM
+                const float c_old = mine ? cells[row * H + j] : 0.0f;
+                float c_new = c_old;
+#endif
+                if (b0 + c0 < alive) {
+                    sums[lane] = tile<TILE * GATES, N>(
+                        weights + u0 * GATES * H, min(TILE, units - u0) * GATES - 1, h + c0 * H,
+                        count - 1 - c0, H, lane);
+                    __syncwarp();
+                }
+                if (mine) {
+                    float h_new = h[c * H + j];
+                    if (runs) {
+                        float Uh[GATES];
+#pragma unroll
+                        for (int g = 0; g < GATES; g++)
+                            Uh[g] = sums[lane + g * COLUMNS] + (b_hh ? b_hh[g * H + j] : 0.0f);
+#if BLOCKS_SAVED == 4
+                        float* kept = gates ? gates + row * 4 * H + j : nullptr;
+#endif
+#if CELL == LSTM
+                        const float i_ = sigmoid(a[0] + Uh[0]), f = sigmoid(a[1] + Uh[1]);
+                        const float g = tanhf(a[2] + Uh[2]), o = sigmoid(a[3] + Uh[3]);
+                        c_new = f * c_old + i_ * g;
+                        h_new = o * tanhf(c_new);
+                        if (kept) kept[0] = i_, kept[H] = f, kept[2 * H] = g, kept[3 * H] = o;
+#elif CELL == GRU
+                        const float r = sigmoid(a[0] + Uh[0]), z = sigmoid(a[1] + Uh[1]);
+                        const float q = Uh[2], n = tanhf(a[2] + r * q);
+                        h_new = n + z * (h_new - n);
+                        if (kept) kept[0] = r, kept[H] = z, kept[2 * H] = q, kept[3 * H] = n;
+#elif CELL == RNN_RELU
+                        h_new = a[0] + Uh[0];
+                        h_new = h_new < 0.0f ? 0.0f : h_new;  // NaN stays
+#else
+                        h_new = tanhf(a[0] + Uh[0]);
+#endif
+                    }
                     states[(row + B) * H + j] = h_new;
+                    if (t == T - 1) hT[(long long)(b0 + c) * H + j] = h_new;
+#if CELL == LSTM
+                    cells[(row + B) * H + j] = c_new;
+                    if (t == T - 1) cT[(long long)(b0 + c) * H + j] = c_new;
+#endif
                 }
                 __syncwarp();  // sums may be written again
             }
         }
-        wait_for_all(arrived, t + 1);
+        if (t < T - 1) wait_for_all(arrived + APART * group, blocks, t + 1);
     }
 }
 
-// gy (T, B, H) or null: the gradient of every state.  dh, dc (B, H): those of the last state (and
-// cell) come in, those of the first go out.  da (T, B, BLOCKS_SAVED, H): of what the nonlinearities
-// were applied to; of a GRU in the order r z q n.
+// gy (T, B, H): the gradient of every state, gh, gc (B, H): of the last ones; each may be null.
+// dh, dc (B, H): of the first ones.  da (T, B, BLOCKS_SAVED, H): of what the nonlinearities were
+// applied to; of a GRU in the order r z q n.  The others as in forward.
 extern "C" __global__ void __launch_bounds__(THREADS, 1) backward(
-    const float* gy, const float* U, const float* states, const float* cells, const float* gates,
-    float* dh, float* dc, float* da, unsigned* arrived, int T, int B, int H, int K, int room
+    const float* gy, const float* gh, const float* gc, const float* U, const int* running,
+    const float* states, const float* cells, const float* gates, float* dh, float* dc, float* da,
+    unsigned* arrived, int T, int B, int H, int groups, int K, int room
 ) {
     SHARED(memory);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int first = blockIdx.x * K, units = min(K, H - first);
-    const int length = GATES * H;
+    const auto [group, blocks, b_first, b_end, first, units] = own_share(B, H, groups, K);
+    const int length = GATES * H, own = (b_end - b_first) * units;
     float* weights = memory;                  // (K, GATES H): columns of U
     float* d = weights + K * length;          // (room, GATES H)
 
     for (int i = threadIdx.x; i < units * length; i += THREADS)
         weights[i] = U[(long long)(i % length) * H + first + i / length];
-
+    for (int i = threadIdx.x; i < own; i += THREADS) {
+        const long long at = (long long)(b_first + i / units) * H + first + i % units;
+        dh[at] = gh ? gh[at] : 0.0f;
+#if CELL == LSTM
+        dc[at] = gc ? gc[at] : 0.0f;
+#endif
+    }
     for (int t = T - 1; t >= 0; t--) {
         // We are at timestep t; dh and dc hold what comes from the steps after it.
+        const int alive = running ? running[t] : B;
         __syncthreads();
-        for (int i = threadIdx.x; i < B * units; i += THREADS) {
-            const int b = i / units, j = first + i % units;
+        for (int i = threadIdx.x; i < own; i += THREADS) {
+            const int b = b_first + i / units, j = first + i % units;
             const long long row = (long long)t * B + b, at = (long long)b * H + j;
             const float dh_t = dh[at] + (gy ? gy[row * H + j] : 0.0f);
             float* out = da + row * BLOCKS_SAVED * H + j;
+            if (b >= alive) {  // it waits for the last step of its sequence
+                dh[at] = dh_t;
+                for (int g = 0; g < BLOCKS_SAVED; g++) out[g * H] = 0.0f;
+                continue;
+            }
 #if CELL == LSTM
             const float* saved = gates + row * 4 * H + j;
             const float i_ = saved[0], f = saved[H], g = saved[2 * H], o = saved[3 * H];
@@ -220,16 +252,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) backward(
             dh[at] = 0.0f;
 #endif
         }
-        wait_for_all(arrived, T - t);
-        for (int b0 = 0; b0 < B; b0 += room) {  // a = ... + U h': to h'
-            const int count = min(room, B - b0);
+        wait_for_all(arrived + APART * group, blocks, T - t);
+        for (int b0 = b_first; b0 < b_end; b0 += room) {  // a = ... + U h': to h'
+            const int count = min(room, b_end - b0);
             __syncthreads();
             stage(d, da + ((long long)t * B + b0) * BLOCKS_SAVED * H, count, length, BLOCKS_SAVED * H);
             __syncthreads();
-            const int groups = (units + UNITS - 1) / UNITS;
-            const int tiles = groups * ((count + COLUMNS - 1) / COLUMNS);
+            const int parts = (units + UNITS - 1) / UNITS;
+            const int tiles = parts * ((count + COLUMNS - 1) / COLUMNS);
             for (int i = warp; i < tiles; i += WARPS) {
-                const int u0 = i % groups * UNITS, c0 = i / groups * COLUMNS;
+                const int u0 = i % parts * UNITS, c0 = i / parts * COLUMNS;
+                if (b0 + c0 >= alive) continue;  // nothing comes from sequences that have ended
                 const float sum = tile<UNITS, UNITS * COLUMNS>(
                     weights + u0 * length, units - 1 - u0, d + c0 * length, count - 1 - c0, length,
                     lane);

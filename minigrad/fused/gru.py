@@ -57,7 +57,7 @@ class GRU(Op):
     def forward(
         self, x: Array, h0: Array | None, W: Array, U: Array, b_ih: Array | None, b_hh: Array | None
     ) -> tuple[Array, Array]:
-        if type(x) is not np.ndarray and self.batch_sizes is None:
+        if type(x) is not np.ndarray:
             done = kernel.forward(self, "gru", x, h0, None, W, U, b_ih, b_hh)
             if done is not None:
                 return done
@@ -122,7 +122,7 @@ class GRU(Op):
         """Backpropagation through time; `dv` is the gradient of v, `local` what multiplies it."""
         if isinstance(self.residuals, kernel.Saved):
             wanted = (*map(self.wants, (0, 1)), False, *map(self.wants, (2, 3, 4, 5)))
-            gx, gh0, _, *others = kernel.backward(self.residuals, g, x, W, U, wanted)
+            gx, gh0, _, *others, _ = kernel.backward(self.residuals, g, x, h0, W, U, wanted)
             return gx, gh0, *others
         gy, gh = g
         gates, states = self.residuals

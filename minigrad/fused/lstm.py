@@ -66,8 +66,8 @@ class LSTM(Op):
         b_hh: Array | None,
         W_hr: Array | None,
     ) -> tuple[Array, Array, Array]:
-        if type(x) is not np.ndarray and W_hr is None and self.batch_sizes is None:
-            done = kernel.forward(self, "lstm", x, h0, c0, W, U, b_ih, b_hh)
+        if type(x) is not np.ndarray:
+            done = kernel.forward(self, "lstm", x, h0, c0, W, U, b_ih, b_hh, W_hr)
             if done is not None:
                 return done
         (T, B, _), P, H = x.shape, U.shape[1], len(U) // 4
@@ -134,8 +134,8 @@ class LSTM(Op):
     ) -> tuple[Any, ...]:
         """Backpropagation through time; `dv` is the gradient of v, `local` what multiplies it."""
         if isinstance(self.residuals, kernel.Saved):
-            wanted = tuple(map(self.wants, range(7)))
-            return (*kernel.backward(self.residuals, g, x, W, U, wanted), None)
+            wanted = tuple(map(self.wants, range(8)))
+            return kernel.backward(self.residuals, g, x, h0, W, U, wanted, W_hr)
         gy, gh, gc = g
         kept, states = self.residuals
         (T, B, _), H, (P, *N) = x.shape, len(U) // 4, states.shape[1:]

@@ -108,5 +108,13 @@ inline unsigned __umulhi(unsigned a, unsigned b) { return (uint64_t)a * b >> 32;
 inline int min(int a, int b) { return a < b ? a : b; }
 inline long long min(long long a, long long b) { return a < b ? a : b; }
 inline float __int_as_float(int i) { float f; memcpy(&f, &i, 4); return f; }
+inline int atomicMin(int* at, int n) { const int old = *at; if (n < old) *at = n; return old; }
+inline int max(int a, int b) { return a > b ? a : b; }
+struct alignas(16) float4 { float x, y, z, w; };
+inline void copy_16_bytes(float* to, const float* from) {
+    if ((uintptr_t)to % 16 || (uintptr_t)from % 16) abort();
+    memcpy(to, from, 16);
+}
+inline void copies_have_come() {}
 #define SHARED(name) float* name = shim::memories[blockIdx.x].data()
 #define PAUSE() shim::give_way()

@@ -12,41 +12,44 @@ from pathlib import Path
 import pytest
 from on_cpu import entry_points
 
-from minigrad.cuda import kernels, recurrent
+from minigrad.cuda import elementwise, generation, kernels, recurrent
 
 ARCHITECTURES = (80, 90, 100)
 REGISTERS = 65_536  # of a multiprocessor
 NVCC = shutil.which("nvcc")
-VARIANTS = [("elementwise", {})] + [
-    ("recurrent", {"CELL": cell, "COLUMNS": columns})
-    for cell, columns in product(sorted(set(recurrent.CELLS.values())), (1, 2, 4, 8))
+CELLS = sorted(set(recurrent.CELLS.values()))
+VARIANTS = [
+    ("elementwise", {"THREADS": elementwise.THREADS}),
+    *[("generation", {"CELL": cell, "THREADS": generation.THREADS}) for cell in CELLS],
+    *[
+        ("recurrent", {"CELL": cell, "COLUMNS": columns, "THREADS": recurrent.THREADS})
+        for cell, columns in product(CELLS, (1, 2, 4, 8))
+    ],
 ]
 
 
 def test_every_source_has_its_variants() -> None:
-    assert {path.stem for path in kernels.SOURCES.glob("*.cu")} == {name for name, _ in VARIANTS}
+    found = {path.stem for path in kernels.SOURCES.glob("*.cu")}
+    assert found == {"common", *(name for name, _ in VARIANTS)}
 
 
 @pytest.mark.skipif(NVCC is None, reason="there is no nvcc")
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(
     ("name", "settings"), [v for v in VARIANTS if v[1].get("COLUMNS", 8) in (1, 8)]
 )
-def test_registers_and_shared_memory(
-    name: str, settings: dict[str, int], architecture: int, tmp_path: Path
-) -> None:
-    """No spills, no stack, no static shared memory; a block's registers fit."""
+def test_registers_and_shared_memory(name: str, settings: dict[str, int], tmp_path: Path) -> None:
+    """No warnings, no spills, no stack, no static shared memory; a block's registers fit."""
     assert NVCC is not None
-    command = [NVCC, f"-arch=sm_{architecture}", *kernels.options(**settings), "-cubin"]
-    done = subprocess.run(
-        [*command, "-Xptxas=-v", "-o", tmp_path / "out", kernels.SOURCES / f"{name}.cu"],
-        capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
+    (tmp_path / "kernels.cu").write_text(kernels.source(name))
+    command = [NVCC, *kernels.options(**settings), "-fatbin", "--threads=0"]
+    command += [f"-gencode=arch=compute_{n},code=sm_{n}" for n in ARCHITECTURES]
+    command += ["-Xptxas=-v", "-Werror=all-warnings", "-o", "out", "kernels.cu"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert not done.returncode, done.stderr
     said = done.stdout + done.stderr
     registers = [int(n) for n in re.findall(r"Used (\d+) registers", said)]
-    assert len(registers) == len(entry_points((kernels.SOURCES / f"{name}.cu").read_text()))
-    assert max(registers) * kernels.THREADS <= REGISTERS
+    assert len(registers) == len(entry_points(kernels.source(name))) * len(ARCHITECTURES)
+    assert max(registers) * settings["THREADS"] <= REGISTERS
     found = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores", said)
     assert found and all(pair == ("0", "0") for pair in found), said
     assert "smem" not in said, said
@@ -63,8 +66,7 @@ def test_nvrtc_compiles_them(architecture: int) -> None:
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"NVRTC is not installed ({error})")
     for name, settings in VARIANTS:
-        source = (kernels.SOURCES / f"{name}.cu").read_text()
-        program = compiler._NVRTCProgram(source, f"{name}.cu")
-        flags = (*kernels.options(**settings), f"-arch=sm_{architecture}")
+        program = compiler._NVRTCProgram(kernels.source(name), f"{name}.cu")
+        flags = (*kernels.options(**settings), "-ftz=true", f"-arch=sm_{architecture}")
         built, _ = program.compile(flags)
         assert len(built) > 1000

@@ -20,7 +20,6 @@ pytestmark = [needs_compiler, pytest.mark.cpu_only("the kernels are emulated")]
 @pytest.fixture(autouse=True)
 def kernels_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     on_cpu.install(monkeypatch)
-    monkeypatch.setattr(elementwise, "THREADS", on_cpu.THREADS)
 
 
 @pytest.mark.parametrize(("N", "C"), [(1, 1), (5, 3), (3, 70), (0, 4)])

@@ -63,6 +63,7 @@ NAMES = {
     "minigrad.optim.lr_scheduler": """LambdaLR StepLR ExponentialLR LinearLR CosineAnnealingLR
         ReduceLROnPlateau SequentialLR""",
     "minigrad.safetensors": "load_file save_file",
+    "minigrad.cuda": "is_available device_count synchronize memory_allocated",
     "minigrad.random": "manual_seed",
 }
 

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from minigrad.autograd.engine import Array, Op
 from minigrad.cuda import recurrent as kernel
-from minigrad.fused import recurrence
+from minigrad.fused import recurrence, single
 from minigrad.fused.recurrence import empty, fill, scratch, taken
 from minigrad.ops.shape import stack
 
@@ -62,28 +61,28 @@ class GRU(Op):
             if done is not None:
                 return done
         (T, B, _), H = x.shape, U.shape[1]
+        if single.fits(x, H):
+            return _forward_single(self, x, h0, W, U, b_ih, b_hh)
         N = recurrence.lanes(B)
-        runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
+        runs = recurrence.runs_of_steps(T, 4 * H * N)
         keep = self.is_recorded  # if not, the gates of one run will do
         steps = T if keep else runs[0].stop
-        gates = recurrence.kept_or_lent("gates", keep, steps, 4, H, *N, like=x)
-        states = empty(T + 1, H, *N, like=x)
+        gates = recurrence.kept_or_lent("gates", keep, steps, 4, H, N, like=x)
+        states = empty(T + 1, H, N, like=x)
         fill(states[0], h0)
-        Uh = empty(3 * H, *N, like=x)
-        half = 0.5 if N else np.full_like(Uh[: 2 * H], 0.5)  # an array is faster if it is short
+        Uh = empty(3 * H, N, like=x)
         times_U = recurrence.times(U, N)
         b_rz: Any = None
         b_q: Any = 0
         b_n: Any = None
         if b_ih is not None and b_hh is not None:
-            b_rz, b_q, b_n = b_ih[: 2 * H] + b_hh[: 2 * H], b_hh[2 * H :], b_ih[2 * H :]
-            b_q = b_q.reshape(H, *[1 for _ in N])
+            b_rz, b_q, b_n = b_ih[: 2 * H] + b_hh[: 2 * H], b_hh[2 * H :, None], b_ih[2 * H :]
         xs = recurrence.padded(x)
 
         for run in runs:
             n, first = run.stop - run.start, run.start if keep else 0
             blocks = gates[first : first + n]  # (n, 4, H, N)
-            rows = blocks.reshape(n, 4 * H, *N)  # the same memory
+            rows = blocks.reshape(n, 4 * H, N)  # the same memory
             recurrence.project(W[: 2 * H], b_rz, xs[run], rows[:, : 2 * H])
             rows[:, 2 * H : 3 * H] = b_q
             recurrence.project(W[2 * H :], b_n, xs[run], rows[:, 3 * H :])
@@ -91,13 +90,13 @@ class GRU(Op):
             views = zip(*parts, states[run], states[1:][run])
             for t, (rz, rzq, r, z, q, n, h, h_new) in enumerate(views, run.start):
                 times_U(h, Uh)
-                np.add(rzq, Uh, rzq)
-                np.multiply(rz, half, rz)  # sigmoid(a) = tanh(a / 2) / 2 + 1 / 2
+                rzq += Uh
+                rz *= 0.5  # sigmoid(a) = tanh(a / 2) / 2 + 1 / 2
                 np.tanh(rz, rz)
-                np.multiply(rz, half, rz)
-                np.add(rz, half, rz)
+                rz *= 0.5
+                rz += 0.5
                 np.multiply(r, q, h_new)
-                np.add(n, h_new, n)
+                n += h_new
                 np.tanh(n, n)
                 np.subtract(h, n, h_new)  # h = n + z (h' - n)
                 np.multiply(z, h_new, h_new)
@@ -124,25 +123,27 @@ class GRU(Op):
             wanted = (*map(self.wants, (0, 1)), False, *map(self.wants, (2, 3, 4, 5)))
             gx, gh0, _, *others, _ = kernel.backward(self.residuals, g, x, h0, W, U, wanted)
             return gx, gh0, *others
+        if isinstance(self.residuals, _Space):
+            return _vjp_single(self, g, x, W, U)
         gy, gh = g
         gates, states = self.residuals
-        (T, B, _), (H, *N) = x.shape, states.shape[1:]
-        runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
-        local = scratch("local", runs[0].stop, 4, H, *N, like=x)
-        dh, U_da = fill(empty(H, *N, like=x), gh), empty(H, *N, like=x)
-        dh_used = dh[:, :B] if N else dh  # without spare columns
+        (T, B, _), (H, N) = x.shape, states.shape[1:]
+        runs = recurrence.runs_of_steps(T, 4 * H * N)
+        local = scratch("local", runs[0].stop, 4, H, N, like=x)
+        dh, U_da = fill(empty(H, N, like=x), gh), empty(H, N, like=x)
+        dh_used = dh[:, :B]  # without spare columns
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
         times_U_T = recurrence.times(U.T, N)
         xs, hs = recurrence.inside(x), states[:-1]
         dx = None
         if self.wants(0):
-            dx, W_T = empty(T, x.shape[2], *N, like=x), recurrence.transposed(W, N)
+            dx, W_T = empty(T, x.shape[2], N, like=x), W.T.copy()
         gW = gU = gb_ih = gb_hh = None
 
         for run in reversed(runs):
             blocks = local[: run.stop - run.start]  # (n, 4, H, N)
-            rows = blocks.reshape(len(blocks), 4 * H, *N)
-            _local_derivatives(gates[run], states[run], blocks)
+            rows = blocks.reshape(len(blocks), 4 * H, N)
+            _local_derivatives(gates[run].swapaxes(0, 1), states[run], blocks.swapaxes(0, 1))
             views = blocks[:, 1::2], blocks[:, ::2], blocks[:, 3], gates[run, 1], rows, dy[run]
             t = run.stop
             for to_zn, to_rq, da_n, z, da, dy_t in zip(*[v[::-1] for v in views]):
@@ -150,14 +151,14 @@ class GRU(Op):
                 t -= 1
                 running = B if self.batch_sizes is None else self.batch_sizes[t]
                 if gy is not None:
-                    np.add(dh_used, dy_t, dh_used)
+                    dh_used += dy_t
                 if running < B:
                     held = recurrence.set_aside(running, dh)
-                np.multiply(to_zn, dh, to_zn)  # h = (1 - z) n + z h': to a_z, a_n
-                np.multiply(to_rq, da_n, to_rq)  # a_n = ... + r q: to a_r, q
-                np.multiply(dh, z, dh)  # h = (1 - z) n + z h': to h'
+                to_zn *= dh  # h = (1 - z) n + z h': to a_z, a_n
+                to_rq *= da_n  # a_n = ... + r q: to a_r, q
+                dh *= z  # h = (1 - z) n + z h': to h'
                 times_U_T(da[: 3 * H], U_da)  # a = ... + U h': to h'
-                np.add(dh, U_da, dh)
+                dh += U_da
                 if running < B:
                     recurrence.put_back(running, held, dh)
             da_h = recurrence.flat("da", rows[:, : 3 * H], B)  # (3H, n B)
@@ -181,19 +182,107 @@ class GRU(Op):
 def _local_derivatives(gates: Array, before: Array, local: Array) -> None:
     """What the gradients are multiplied with on their way through some steps, for all at once.
 
-    With `before` the states h', local (n, 4, H, N) has da_n/da_r, dh/da_z, da_n/dq and dh/da_n.
+    gates (4, ...), `before` the states h'.  local, likewise, gets da_n/da_r, dh/da_z, da_n/dq and
+    dh/da_n.
     """
-    r, z, q, n = gates.swapaxes(0, 1)
-    to_r, to_z, to_q, to_n = local.swapaxes(0, 1)
+    r, z, q, n = gates
+    to_r, to_z, to_q, to_n = local
     np.subtract(before, n, to_q)
     np.multiply(z, z, to_z)
     np.subtract(z, to_z, to_z)  # sigmoid' = z - z^2
-    np.multiply(to_z, to_q, to_z)  # h = (1 - z) n + z h'
+    to_z *= to_q  # h = (1 - z) n + z h'
     np.multiply(r, r, to_r)
     np.subtract(r, to_r, to_r)
-    np.multiply(to_r, q, to_r)  # a_n = W_n x + b_in + r q
+    to_r *= q  # a_n = W_n x + b_in + r q
     np.subtract(1, z, to_q)
     np.multiply(n, n, to_n)
     np.subtract(1, to_n, to_n)  # tanh' = 1 - n^2
-    np.multiply(to_n, to_q, to_n)
+    to_n *= to_q
     to_q[...] = r
+
+
+# --- one sequence on the CPU (see single.py) ------------------------------------------------------
+
+
+class _Space(single.Space):
+    """A step has four blocks, r z q n: the first three belong to U h'."""
+
+    blocks = 3
+
+    def __init__(self, T: int, H: int, dtype: np.dtype[Any]) -> None:
+        super().__init__(T, H, dtype)
+        self.gates = np.empty((T, 4, H), dtype)
+        self.a = self.gates.reshape(T, 4 * H)
+        self.half = np.full(2 * H, 0.5, dtype)  # faster than a number
+        rz, rzq, h = self.a[:, : 2 * H], self.a[:, : 3 * H], self.states
+        self.steps = list(zip(rzq, rz, *self.gates.swapaxes(0, 1), h, h[1:]))
+
+        self.by_gate = np.empty((2, 4, T, H), dtype)
+        self.local, self.U_da = np.empty((T, 4, H), dtype), np.empty(H, dtype)
+        self.da = self.local.reshape(T, 4 * H)[:, : 3 * H]
+        views = self.local[:, 1::2], self.local[:, ::2], self.local[:, 3], self.gates[:, 1]
+        self.back = list(zip(self.dy, *views, self.da))[::-1]
+
+
+def _forward_single(
+    op: Op, x: Array, h0: Any, W: Array, U: Array, b_ih: Any, b_hh: Any
+) -> tuple[Array, ...]:
+    """`GRU.forward` for one sequence."""
+    H = U.shape[1]
+    space = single.lend(_Space, len(x), H, x.dtype)
+    space.begin(h0)
+    a, split = space.a, 2 * H
+    b_rz = b_n = None
+    a[:, split : 3 * H] = 0
+    if b_ih is not None:
+        b_rz, b_n = b_ih[:split] + b_hh[:split], b_ih[split:]
+        a[:, split : 3 * H] = b_hh[split:]
+    single.project(x, W[:split], b_rz, a[:, :split])
+    single.project(x, W[split:], b_n, a[:, 3 * H :])
+    times_U, Uh, half = U.dot, space.Uh, space.half
+    for rzq, rz, r, z, q, n, h, h_new in space.steps:
+        times_U(h, Uh)
+        rzq += Uh
+        rz *= half  # sigmoid(a) = tanh(a / 2) / 2 + 1 / 2
+        np.tanh(rz, rz)
+        rz *= half
+        rz += half
+        np.multiply(r, q, h_new)
+        n += h_new
+        np.tanh(n, n)
+        np.subtract(h, n, h_new)  # h = n + z (h' - n)
+        h_new *= z
+        h_new += n
+    return space.finish(op)
+
+
+def _vjp_single(op: Op, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | None, ...]:
+    """`GRU.vjp` for one sequence."""
+    space: _Space = op.residuals
+    space.begin_backward(*g)
+    dh, U_da = space.dh, space.U_da
+    by_gate, local_by_gate = space.by_gate
+    by_gate[...] = space.gates.swapaxes(0, 1)
+    _local_derivatives(by_gate, space.states[:-1], local_by_gate)
+    space.local[...] = local_by_gate.swapaxes(0, 1)
+    times_U_T = U.T.dot
+    for dy, to_zn, to_rq, da_n, z, da in space.back:
+        # We are at timestep t; dh holds what comes from the steps after it.
+        dh += dy
+        to_zn *= dh  # h = (1 - z) n + z h': to a_z, a_n
+        to_rq *= da_n  # a_n = ... + r q: to a_r, q
+        dh *= z  # h = (1 - z) n + z h': to h'
+        times_U_T(da, U_da)  # a = ... + U h': to h'
+        dh += U_da
+    da, by_step = space.da, space.local
+    gU = np.dot(da.T, space.states[:-1]) if op.wants(3) else None
+    gb_hh = da.sum(0) if op.wants(5) else None
+    by_step[:, 2] = by_step[:, 3]  # from here on n in place of q
+    return (
+        np.dot(da, W)[:, None] if op.wants(0) else None,
+        dh[None].copy() if op.wants(1) else None,
+        np.dot(da.T, x[:, 0]) if op.wants(2) else None,
+        gU,
+        da.sum(0) if op.wants(4) else None,
+        gb_hh,
+    )

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from minigrad.autograd.engine import Array, Op
 from minigrad.cuda import recurrent as kernel
-from minigrad.fused import recurrence
+from minigrad.fused import recurrence, single
 from minigrad.fused.recurrence import empty, fill, scratch, taken
 from minigrad.ops.shape import stack
 
@@ -71,15 +70,17 @@ class LSTM(Op):
             if done is not None:
                 return done
         (T, B, _), P, H = x.shape, U.shape[1], len(U) // 4
+        if W_hr is None and single.fits(x, H):
+            return _forward_single(self, x, h0, c0, W, U, b_ih, b_hh)
         N = recurrence.lanes(B)
-        runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
+        runs = recurrence.runs_of_steps(T, 4 * H * N)
         keep = self.is_recorded  # if not, one run's gates and cells will do
         kept = []
-        states = empty(T + 1, P, *N, like=x)
+        states = empty(T + 1, P, N, like=x)
         fill(states[0], h0)
-        c_new = fill(empty(H, *N, like=x), c0)
-        Uh, m = empty(4 * H, *N, like=x), empty(H, *N, like=x)
-        half, shift = _sigmoid_by_tanh(Uh.reshape(4, H, *N))
+        c_new = fill(empty(H, N, like=x), c0)
+        Uh, m = empty(4 * H, N, like=x), empty(H, N, like=x)
+        half, shift = _sigmoid_by_tanh(x)
         times_U = recurrence.times(U, N)
         times_W_hr = None if W_hr is None else recurrence.times(W_hr, N)
         b = None if b_ih is None else b_ih + b_hh
@@ -87,24 +88,24 @@ class LSTM(Op):
 
         for run in runs:
             n = run.stop - run.start
-            gates = recurrence.kept_or_lent("gates", keep, n, 4, H, *N, like=x)
-            cells = recurrence.kept_or_lent("cells", keep, n + 1, H, *N, like=x)
+            gates = recurrence.kept_or_lent("gates", keep, n, 4, H, N, like=x)
+            cells = recurrence.kept_or_lent("cells", keep, n + 1, H, N, like=x)
             cells[0] = c_new
-            rows = gates.reshape(n, 4 * H, *N)  # the same memory
+            rows = gates.reshape(n, 4 * H, N)  # the same memory
             recurrence.project(W, b, xs[run], rows)
             h_before, h_after = states[run], states[1:][run]
             blocks = rows, gates, *gates.swapaxes(0, 1)
             views = zip(*blocks, cells, cells[1:], h_before, h_after)
             for t, (a, ifgo, i, f, g, o, c, c_new, h, h_new) in enumerate(views, run.start):
                 times_U(h, Uh)
-                np.add(a, Uh, a)
-                np.multiply(ifgo, half, ifgo)  # the same memory as `a`
+                a += Uh
+                ifgo *= half  # the same memory as `a`
                 np.tanh(a, a)
-                np.multiply(ifgo, half, ifgo)
-                np.add(ifgo, shift, ifgo)
+                ifgo *= half
+                ifgo += shift
                 np.multiply(f, c, c_new)
                 np.multiply(i, g, m)
-                np.add(c_new, m, c_new)
+                c_new += m
                 np.tanh(c_new, m)
                 if times_W_hr is None:
                     np.multiply(o, m, h_new)
@@ -136,31 +137,34 @@ class LSTM(Op):
         if isinstance(self.residuals, kernel.Saved):
             wanted = tuple(map(self.wants, range(8)))
             return kernel.backward(self.residuals, g, x, h0, W, U, wanted, W_hr)
+        if isinstance(self.residuals, _Space):
+            return *_vjp_single(self, g, x, W, U), None
         gy, gh, gc = g
         kept, states = self.residuals
-        (T, B, _), H, (P, *N) = x.shape, len(U) // 4, states.shape[1:]
-        runs = recurrence.runs_of_steps(T, 4 * H * prod(N))
-        local = scratch("local", runs[0].stop, 4, H, *N, like=x)
-        local_c = scratch("local_c", runs[0].stop, H, *N, like=x)
-        dh, dc = fill(empty(P, *N, like=x), gh), fill(empty(H, *N, like=x), gc)
+        (T, B, _), H, (P, N) = x.shape, len(U) // 4, states.shape[1:]
+        runs = recurrence.runs_of_steps(T, 4 * H * N)
+        local = scratch("local", runs[0].stop, 4, H, N, like=x)
+        local_c = scratch("local_c", runs[0].stop, H, N, like=x)
+        dh, dc = fill(empty(P, N, like=x), gh), fill(empty(H, N, like=x), gc)
         dm = dh
         if W_hr is not None:
-            dm, dhs = empty(H, *N, like=x), empty(runs[0].stop, P, *N, like=x)
+            dm, dhs = empty(H, N, like=x), empty(runs[0].stop, P, N, like=x)
             times_W_hr_T = recurrence.times(W_hr.T, N)
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
-        dh_used = dh[:, :B] if N else dh  # without spare columns
+        dh_used = dh[:, :B]  # without spare columns
         times_U_T = recurrence.times(U.T, N)
         xs, hs = recurrence.inside(x), states[:-1]
         dx = None
         if self.wants(0):
-            dx, W_T = empty(T, x.shape[2], *N, like=x), recurrence.transposed(W, N)
+            dx, W_T = empty(T, x.shape[2], N, like=x), W.T.copy()
         gW = gU = gb = gW_hr = None
 
         for run, (gates, cells) in zip(reversed(runs), reversed(kept)):
             n = run.stop - run.start
             blocks, through = local[:n], local_c[:n]
-            rows = blocks.reshape(n, 4 * H, *N)
-            _local_derivatives(gates, cells, blocks, through)
+            rows = blocks.reshape(n, 4 * H, N)
+            by_gate = gates.swapaxes(0, 1), cells[:-1], cells[1:], blocks.swapaxes(0, 1)
+            _local_derivatives(*by_gate, through)
             t = run.stop
             views = (blocks[:, :3], blocks[:, 3], through, gates[:, 1], rows, dy[run])
             for to_ifg, to_o, to_c, f, da, dy_t in zip(*[v[::-1] for v in views]):
@@ -168,17 +172,17 @@ class LSTM(Op):
                 t -= 1
                 running = B if self.batch_sizes is None else self.batch_sizes[t]
                 if gy is not None:
-                    np.add(dh_used, dy_t, dh_used)
+                    dh_used += dy_t
                 if running < B:
                     held = recurrence.set_aside(running, dh, dc)
                 if W_hr is not None:  # h = W_hr m
                     dhs[t - run.start] = dh
                     times_W_hr_T(dh, dm)
-                np.multiply(to_o, dm, to_o)  # m = o tanh(c): to a_o ...
-                np.multiply(to_c, dm, to_c)  # ... and to c
-                np.add(dc, to_c, dc)
-                np.multiply(to_ifg, dc, to_ifg)  # c = f c' + i g: to a_i, a_f, a_g ...
-                np.multiply(dc, f, dc)  # ... and to c'
+                to_o *= dm  # m = o tanh(c): to a_o ...
+                to_c *= dm  # ... and to c
+                dc += to_c
+                to_ifg *= dc  # c = f c' + i g: to a_i, a_f, a_g ...
+                dc *= f  # ... and to c'
                 times_U_T(da, dh)  # a = W x + U h' + b: to h'
                 if running < B:
                     recurrence.put_back(running, held, dh, dc)
@@ -202,34 +206,121 @@ class LSTM(Op):
         return gx, gh0, gc0, gW, gU, gb, gb, gW_hr
 
 
-def _sigmoid_by_tanh(gates: Array) -> tuple[Array, Array]:
-    """Scale and shift with which one tanh serves the four gates of a step, (4, H, N).
+def _sigmoid_by_tanh(like: Array) -> tuple[Array, Array]:
+    """Scale and shift with which one tanh serves the four gates of a step: (4, 1, 1) each.
 
     sigmoid(a) = tanh(a / 2) / 2 + 1 / 2, which cannot overflow; tanh(a) = tanh(1 a) 1 + 0.
-    For one sequence in full, where that is faster, otherwise to be broadcast.
     """
-    both = empty(2, *(gates.shape if gates.ndim == 2 else (4, 1, 1)), like=gates)
+    both = empty(2, 4, 1, 1, like=like)
     both[...] = 0.5
     both[0, 2], both[1, 2] = 1, 0
     return both[0], both[1]
 
 
-def _local_derivatives(gates: Array, cells: Array, local: Array, local_c: Array) -> None:
+def _local_derivatives(gates: Array, c: Array, c_new: Array, local: Array, local_c: Array) -> None:
     """What the gradients are multiplied with on their way through some steps, for all at once.
 
-    local (n, 4, H, N) has dc/da_i, dc/da_f, dc/da_g and dm/da_o, local_c (n, H, N) has dm/dc.
+    gates (4, ...).  local, likewise, gets dc/da_i, dc/da_f, dc/da_g and dm/da_o, local_c dm/dc.
     """
-    i, _, g, o = gates.swapaxes(0, 1)
-    to_i, to_f, to_g, to_o = local.swapaxes(0, 1)
+    i, _, g, o = gates
+    to_i, to_f, to_g, to_o = local
     np.multiply(gates, gates, local)
-    np.subtract(gates[:, :2], local[:, :2], local[:, :2])  # sigmoid' = s - s^2
+    np.subtract(gates[:2], local[:2], local[:2])  # sigmoid' = s - s^2
     np.subtract(1, to_g, to_g)  # tanh' = 1 - g^2
     np.subtract(o, to_o, to_o)
-    np.tanh(cells[1:], local_c)
-    np.multiply(to_i, g, to_i)  # c = f c' + i g
-    np.multiply(to_f, cells[:-1], to_f)
-    np.multiply(to_g, i, to_g)
-    np.multiply(to_o, local_c, to_o)  # m = o tanh(c)
-    np.multiply(local_c, local_c, local_c)
+    np.tanh(c_new, local_c)
+    to_i *= g  # c = f c' + i g
+    to_f *= c
+    to_g *= i
+    to_o *= local_c  # m = o tanh(c)
+    local_c *= local_c
     np.subtract(1, local_c, local_c)
-    np.multiply(local_c, o, local_c)
+    local_c *= o
+
+
+# --- one sequence on the CPU (see single.py) -------------------------------------
+
+
+class _Space(single.Space):
+    """A step has five blocks, c' i f g o, and c is the first of the next step's.
+
+    So (f, g) times (c', i), in one call, gives both terms of c.
+    """
+
+    blocks = 4
+
+    def __init__(self, T: int, H: int, dtype: np.dtype[Any]) -> None:
+        super().__init__(T, H, dtype)
+        rows = np.empty((5 * T + 1, H), dtype)
+        self.c = rows[::5]
+        self.gates = rows[:-1].reshape(T, 5, H)[:, 1:]
+        steps = rows[:-1].reshape(T, 5 * H)
+        self.a, self.ci, self.fg = steps[:, H:], steps[:, : 2 * H], steps[:, 2 * H : 4 * H]
+        self.terms = np.empty(2 * H, dtype)
+        self.half, self.shift = (v.repeat(H) for v in _sigmoid_by_tanh(rows))
+        o, h = self.gates[:, 3], self.states
+        self.steps = list(zip(self.a, self.fg, self.ci, self.c[1:], o, h, h[1:]))
+
+        self.by_gate = np.empty((2, 4, T, H), dtype)
+        self.local, self.local_c = np.empty((T, 4, H), dtype), np.empty((T, H), dtype)
+        self.da, self.dc = self.local.reshape(T, 4 * H), np.empty(H, dtype)
+        views = self.dy, self.local[:, 3], self.local_c, self.local[:, :3], self.gates[:, 1]
+        self.back = list(zip(*views, self.da))[::-1]
+
+
+def _forward_single(
+    op: Op, x: Array, h0: Any, c0: Any, W: Array, U: Array, b_ih: Any, b_hh: Any
+) -> tuple[Array, ...]:
+    """`LSTM.forward` for one sequence, without a projection."""
+    H = U.shape[1]
+    space = single.lend(_Space, len(x), H, x.dtype)
+    space.begin(h0)
+    space.c[0] = 0 if c0 is None else c0[0]
+    single.project(x, W, None if b_ih is None else b_ih + b_hh, space.a)
+    times_U, Uh, half, shift, terms = U.dot, space.Uh, space.half, space.shift, space.terms
+    f_c, g_i = terms[:H], terms[H:]
+    for a, fg, ci, c_new, o, h, h_new in space.steps:  # the gates i f g o take the place of `a`
+        times_U(h, Uh)
+        a += Uh
+        a *= half
+        np.tanh(a, a)
+        a *= half
+        a += shift
+        np.multiply(fg, ci, terms)
+        np.add(f_c, g_i, c_new)
+        np.tanh(c_new, h_new)
+        h_new *= o
+    return *space.finish(op), space.c[-1:].copy()
+
+
+def _vjp_single(op: Op, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | None, ...]:
+    """`LSTM.vjp` for one sequence."""
+    gy, gh, gc = g
+    space: _Space = op.residuals
+    space.begin_backward(gy, gh)
+    dh, dc = space.dh, space.dc
+    dc[...] = 0 if gc is None else gc[0]
+    by_gate, local_by_gate = space.by_gate
+    by_gate[...] = space.gates.swapaxes(0, 1)  # (4, T, H): faster than to work on these
+    _local_derivatives(by_gate, space.c[:-1], space.c[1:], local_by_gate, space.local_c)
+    space.local[...] = local_by_gate.swapaxes(0, 1)
+    times_U_T = U.T.dot
+    for dy, to_o, to_c, to_ifg, f, da in space.back:
+        # We are at timestep t; dh and dc hold what comes from the steps after it.
+        dh += dy
+        to_o *= dh  # h = o tanh(c): to a_o ...
+        to_c *= dh  # ... and to c
+        dc += to_c
+        to_ifg *= dc  # c = f c' + i g: to a_i, a_f, a_g ...
+        dc *= f  # ... and to c'
+        times_U_T(da, dh)  # a = W x + U h' + b: to h'
+    gb = space.da.sum(0) if op.wants(5) or op.wants(6) else None
+    return (
+        np.dot(space.da, W)[:, None] if op.wants(0) else None,
+        dh[None].copy() if op.wants(1) else None,
+        dc[None].copy() if op.wants(2) else None,
+        np.dot(space.da.T, x[:, 0]) if op.wants(3) else None,
+        np.dot(space.da.T, space.states[:-1]) if op.wants(4) else None,
+        gb,
+        gb,
+    )

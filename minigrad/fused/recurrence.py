@@ -4,12 +4,11 @@ time loop.
 Outside, a sequence is (T, B, D).  Inside, features come before the batch: a state is (H, N), the
 gates of one step (4H, N).  Then the weights are used as they are given, `U @ h`; each gate is one
 contiguous block; and the product is the fastest that BLAS has at these sizes.  N is the batch B,
-or a little more (`lanes`).  A single sequence has no N: its states are vectors.  A sequence leaves
-as a transposed view, which the next layer transposes back: nothing is copied between layers.
+or a little more (`lanes`).  A sequence leaves as a transposed view, which the next layer transposes
+back: nothing is copied between layers.  (A single sequence on the CPU goes its own way: single.py.)
 
-At a batch of one, a step is some ten calls of a microsecond or less, and what surrounds a call
-costs as much as the call: so results go to buffers given by position, and the views that a step
-needs come from iterating over arrays in `zip`, which makes them without a Python-level index.
+The views that a step needs come from iterating over arrays in `zip`, which makes them without a
+Python-level index.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -43,15 +42,13 @@ def _blas_threads() -> int:
 THREADS = _blas_threads()
 
 
-def lanes(B: int) -> tuple[int, ...]:
-    """What the shape of each buffer ends with: () for one sequence, otherwise (N,).
+def lanes(B: int) -> int:
+    """How many columns buffers have: B, or a little more where that makes BLAS far faster.
 
-    N is a little more than B where that makes BLAS far faster, on multiples of 16.  The spare
-    columns start from zero and get no gradient: they never meet the others.
+    It likes multiples of 16.  The spare columns start from zero and get no gradient: they never
+    meet the others.
     """
-    if B == 1:
-        return ()
-    return (B if B < 12 else -(-B // 16) * 16,)
+    return B if B < 12 else -(-B // 16) * 16
 
 
 def empty(*shape: int, like: Array) -> Array:
@@ -85,9 +82,6 @@ def kept_or_lent(name: str, keep: bool, *shape: int, like: Array) -> Array:
 
 def fill(buffer: Array, given: Array | None) -> Array:
     """Set a state (H, N) to `given` (B, H), or to zero; the spare columns to zero."""
-    if buffer.ndim == 1:
-        buffer[...] = 0 if given is None else given[0]
-        return buffer
     buffer[...] = 0
     if given is not None:
         buffer[:, : len(given)] = given.T
@@ -96,7 +90,7 @@ def fill(buffer: Array, given: Array | None) -> Array:
 
 def taken(buffer: Array, B: int) -> Array:
     """What `fill` put in, or its gradient, as it left the loop: (H, N) -> (B, H)."""
-    return buffer[None] if buffer.ndim == 1 else buffer[:, :B].T
+    return buffer[:, :B].T
 
 
 def runs_of_steps(T: int, size: int) -> list[slice]:
@@ -112,21 +106,21 @@ def runs_of_steps(T: int, size: int) -> list[slice]:
 
 def outside(buffer: Array, B: int) -> Array:
     """The buffer of a sequence as others know it: (T, H, N) -> (T, B, H).  A view."""
-    return buffer[:, None] if buffer.ndim == 2 else buffer[:, :, :B].transpose(0, 2, 1)
+    return buffer[:, :, :B].transpose(0, 2, 1)
 
 
 def inside(x: Array) -> Array:
     """Undo `outside`: (T, B, D) -> (T, D, B).  A view."""
-    return x[:, 0] if x.shape[1] == 1 else x.transpose(0, 2, 1)
+    return x.transpose(0, 2, 1)
 
 
 def padded(x: Array) -> Array:
     """The inputs (T, B, D) as `project` wants them: (T, D, N), contiguous, spare columns zero."""
     T, B, D = x.shape
     N = lanes(B)
-    if N in ((), (B,)):
+    if N == B:
         return array_module(x).ascontiguousarray(inside(x))
-    buffer = scratch("inputs", T, D, *N, like=x)
+    buffer = scratch("inputs", T, D, N, like=x)
     buffer[:, :, :B] = inside(x)
     buffer[:, :, B:] = 0
     return buffer
@@ -150,13 +144,11 @@ def count_of_blocks(M: int, K: int, N: int) -> int:
     return M // best if M else 1
 
 
-def times(W: Array, N: tuple[int, ...]) -> Callable[[Array, Array], Any]:
+def times(W: Array, N: int) -> Callable[[Array, Array], Any]:
     """The product of all steps: a function of x (K, N) and a buffer for W x, (M, N)."""
-    if not N:
-        return partial(np.dot, W)
-    k = count_of_blocks(*W.shape, *N)
+    k = count_of_blocks(*W.shape, N)
     blocks = array_module(W).ascontiguousarray(W).reshape(k, len(W) // k, W.shape[1])
-    shape = (k, len(W) // k, *N)
+    shape = (k, len(W) // k, N)
 
     def product(x: Array, out: Array) -> None:
         np.matmul(blocks, x, out.reshape(shape))
@@ -166,11 +158,6 @@ def times(W: Array, N: tuple[int, ...]) -> Callable[[Array, Array], Any]:
 
 def project(W: Array, b: Array | None, x: Array, out: Array) -> None:
     """out[t] = W x[t] + b, for all steps of a run: (n, D, N) -> (n, 4H, N)."""
-    if x.ndim == 2:
-        out[...] = np.dot(x, W.T)
-        if b is not None:
-            np.add(out, b, out)
-        return
     if b is not None and W.shape[1] == 1:  # as in series; BLAS is far faster on [W b] [x 1]
         W, b, x = np.stack([W[:, 0], b], 1), None, np.concatenate([x, np.ones_like(x)], 1)
     n, D, N = x.shape
@@ -178,18 +165,11 @@ def project(W: Array, b: Array | None, x: Array, out: Array) -> None:
     blocks = W.reshape(k, len(W) // k, D)
     np.matmul(blocks, x[:, None], out.reshape(n, k, len(W) // k, N))
     if b is not None:
-        np.add(out, b[:, None].repeat(N, axis=1), out)
-
-
-def transposed(W: Array, N: tuple[int, ...]) -> Array:
-    """W^T, copied where that makes each of the products with it faster."""
-    return W.T.copy() if N else W.T
+        out += b[:, None].repeat(N, axis=1)
 
 
 def flat(name: str, run: Array, B: int) -> Array:
     """A run of steps as one matrix, without spare columns: (n, H, N) -> (H, n B).  Scratch."""
-    if run.ndim == 2:
-        return run.T
     n, H, _ = run.shape
     matrix = scratch(name, H, n, B, like=run)
     matrix[...] = run[:, :, :B].transpose(1, 0, 2)

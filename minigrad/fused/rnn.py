@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from minigrad.autograd.engine import Array, Op
 from minigrad.cuda import recurrent as kernel
-from minigrad.fused import recurrence
+from minigrad.fused import recurrence, single
 from minigrad.fused.recurrence import empty, fill, scratch, taken
 from minigrad.ops.shape import stack
 
@@ -54,20 +53,22 @@ class RNN(Op):
             if done is not None:
                 return done
         (T, B, _), H = x.shape, len(U)
+        if single.fits(x, H):
+            return _forward_single(self, x, h0, W, U, b_ih, b_hh)
         N = recurrence.lanes(B)
-        states = empty(T + 1, H, *N, like=x)
+        states = empty(T + 1, H, N, like=x)
         fill(states[0], h0)
-        Uh = empty(H, *N, like=x)
+        Uh = empty(H, N, like=x)
         times_U = recurrence.times(U, N)
         b = None if b_ih is None else b_ih + b_hh
         xs = recurrence.padded(x)
 
-        for run in recurrence.runs_of_steps(T, H * prod(N)):
+        for run in recurrence.runs_of_steps(T, H * N):
             rows = states[1:][run]  # (n, H, N): W x first, then what becomes of it
             recurrence.project(W, b, xs[run], rows)
             for t, (a, h) in enumerate(zip(rows, states[run]), run.start):
                 times_U(h, Uh)
-                np.add(a, Uh, a)
+                a += Uh
                 if self.nonlinearity == "tanh":
                     np.tanh(a, a)
                 else:
@@ -94,19 +95,21 @@ class RNN(Op):
             wanted = (*map(self.wants, (0, 1)), False, *map(self.wants, (2, 3, 4, 5)))
             gx, gh0, _, *others, _ = kernel.backward(self.residuals, g, x, h0, W, U, wanted)
             return gx, gh0, *others
+        if isinstance(self.residuals, _Space):
+            return _vjp_single(self, g, x, W, U)
         gy, gh = g
         states = self.residuals
-        (T, B, _), (H, *N) = x.shape, states.shape[1:]
-        runs = recurrence.runs_of_steps(T, H * prod(N))
-        local = scratch("local", runs[0].stop, H, *N, like=x)
-        dh = fill(empty(H, *N, like=x), gh)
-        dh_used = dh[:, :B] if N else dh  # without spare columns
+        (T, B, _), (H, N) = x.shape, states.shape[1:]
+        runs = recurrence.runs_of_steps(T, H * N)
+        local = scratch("local", runs[0].stop, H, N, like=x)
+        dh = fill(empty(H, N, like=x), gh)
+        dh_used = dh[:, :B]  # without spare columns
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
         times_U_T = recurrence.times(U.T, N)
         xs, hs = recurrence.inside(x), states[:-1]
         dx = None
         if self.wants(0):
-            dx, W_T = empty(T, x.shape[2], *N, like=x), recurrence.transposed(W, N)
+            dx, W_T = empty(T, x.shape[2], N, like=x), W.T.copy()
         gW = gU = gb = None
 
         for run in reversed(runs):
@@ -123,10 +126,10 @@ class RNN(Op):
                 t -= 1
                 running = B if self.batch_sizes is None else self.batch_sizes[t]
                 if gy is not None:
-                    np.add(dh_used, dy_t, dh_used)
+                    dh_used += dy_t
                 if running < B:
                     held = recurrence.set_aside(running, dh)
-                np.multiply(da, dh, da)  # h = tanh(a)
+                da *= dh  # h = tanh(a)
                 times_U_T(da, dh)  # a = W x + U h' + b: to h'
                 if running < B:
                     recurrence.put_back(running, held, dh)
@@ -142,3 +145,61 @@ class RNN(Op):
 
         gx = None if dx is None else recurrence.outside(dx, B)
         return gx, None if h0 is None else taken(dh, B), gW, gU, gb, gb
+
+
+# --- one sequence on the CPU (see single.py) -------------------------------------
+
+
+class _Space(single.Space):
+    blocks = 1
+
+    def __init__(self, T: int, H: int, dtype: np.dtype[Any]) -> None:
+        super().__init__(T, H, dtype)
+        self.da = np.empty((T, H), dtype)
+        self.steps = list(zip(self.states[1:], self.states))
+        self.back = list(zip(self.dy, self.da))[::-1]
+
+
+def _forward_single(
+    op: Any, x: Array, h0: Any, W: Array, U: Array, b_ih: Any, b_hh: Any
+) -> tuple[Array, ...]:
+    """`RNN.forward` for one sequence."""
+    space = single.lend(_Space, len(x), len(U), x.dtype)
+    space.begin(h0)
+    single.project(x, W, None if b_ih is None else b_ih + b_hh, space.states[1:])
+    times_U, Uh, is_tanh = U.dot, space.Uh, op.nonlinearity == "tanh"
+    for a, h in space.steps:  # the next state is computed in the place of `a`, where W x + b is
+        times_U(h, Uh)
+        a += Uh
+        if is_tanh:
+            np.tanh(a, a)
+        else:
+            np.maximum(a, 0, out=a)
+    return space.finish(op)
+
+
+def _vjp_single(op: RNN, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | None, ...]:
+    """`RNN.vjp` for one sequence."""
+    space: _Space = op.residuals
+    space.begin_backward(*g)
+    h, local, dh = space.states[1:], space.da, space.dh
+    if op.nonlinearity == "tanh":
+        np.multiply(h, h, local)
+        np.subtract(1, local, local)  # tanh' = 1 - h^2
+    else:
+        np.sign(h, local)  # relu' = 1 where h > 0
+    times_U_T = U.T.dot
+    for dy, da in space.back:
+        # We are at timestep t; dh holds what comes from the steps after it.
+        dh += dy
+        da *= dh  # h = tanh(a)
+        times_U_T(da, dh)  # a = W x + U h' + b: to h'
+    gb = local.sum(0) if op.wants(4) or op.wants(5) else None
+    return (
+        np.dot(local, W)[:, None] if op.wants(0) else None,
+        dh[None].copy() if op.wants(1) else None,
+        np.dot(local.T, x[:, 0]) if op.wants(2) else None,
+        np.dot(local.T, space.states[:-1]) if op.wants(3) else None,
+        gb,
+        gb,
+    )

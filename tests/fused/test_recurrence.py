@@ -28,7 +28,7 @@ def test_products_in_blocks_equal_the_plain_product(
     W, x = rng.standard_normal((K, M)).T, rng.standard_normal((5, K, N))  # W is not contiguous
     assert recurrence.count_of_blocks(120, 30, 16) == (2 if threads == 1 else 1)
     out = np.empty((M, N))
-    recurrence.times(W, (N,))(x[0], out)
+    recurrence.times(W, N)(x[0], out)
     np.testing.assert_allclose(out, W @ x[0], rtol=1e-12)
     buffer = np.empty((5, M + 3, N))
     recurrence.project(W, None, x, buffer[:, 3:])  # the GRU's blocks are such a part

@@ -1,18 +1,22 @@
 """minigrad on a GPU beside PyTorch with cuDNN: the suite, then the benchmarks, in one call.
 
-    python -m benchmarks.gpu             # under ten minutes; a table comes last
-    python -m benchmarks.gpu --no-suite  # the benchmarks alone
+    python -m benchmarks.gpu                    # under ten minutes; a table comes last
+    python -m benchmarks.gpu --no-suite         # the benchmarks alone
+    python -m benchmarks.gpu --soak --sanitize  # instead: growth of memory, compute-sanitizer
 
 Both libraries work in this process, on one GPU, in turns.  A turn is some steps between two CUDA
 events; what is reported is the median of all turns, and the ratio of these.  The numbers that both
-compute are compared first.  float32 everywhere; PyTorch with TF32 off, then on (minigrad: off).
+compute are compared first.  float32 everywhere, in both libraries with TF32 off, then on.  Texts
+are written by PyTorch in the plain loop, by minigrad with `minigrad.generation.generate`.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -33,6 +37,8 @@ AIMS = {  # at least, and aimed at: how many times as fast as PyTorch
     "generate-512": (3, 10),
 }
 TURN = 0.05  # seconds
+WRITTEN = 1000  # characters of a text
+SOAK = 10_000  # steps
 
 
 def suite(seconds: float) -> str:
@@ -78,21 +84,91 @@ def cupy_clock(cupy: Any) -> Callable[[Callable[[], Any], int], float]:
     return seconds
 
 
+class InOneLaunch:
+    """The writing of text by minigrad, without a loop in Python."""
+
+    def __init__(self, plain: Any) -> None:
+        self.model, self.check = plain.model, plain.check
+
+    def __call__(self) -> list[int]:
+        from minigrad.generation import generate
+
+        model = self.model
+        return generate(model.embedding, model.lstm, model.linear, [0], WRITTEN)
+
+
 def race(name: str, libraries: dict[str, Any], clocks: dict[str, Any], turns: int) -> Any:
-    """Seconds per unit of work, by library, and its median; None for what cannot be done."""
+    """Seconds per unit of work, by library, of each turn."""
     workload = WORKLOADS[name]
-    steps = {key: workload(library) for key, library in libraries.items()}
+    writes = name.startswith("generate")
+    sizes = {"length": WRITTEN} if writes else {}
+    steps = {key: workload(library, **sizes) for key, library in libraries.items()}
+    if writes:
+        steps["minigrad"] = InOneLaunch(steps["minigrad"])
     compare(name, {key: step.check() for key, step in steps.items()})
     counts = {}
     for key, step in steps.items():
-        for _ in range(5):  # compilation, memory pools, cuDNN's choice of an algorithm
+        for _ in range(2 if writes else 5):  # compilation, memory pools, cuDNN's choices
             clocks[key](step, 1)
-        counts[key] = max(1, math.ceil(TURN / clocks[key](step, 2)))
+        counts[key] = max(1, math.ceil(TURN / clocks[key](step, 1 if writes else 2)))
     times: dict[str, list[float]] = {key: [] for key in steps}
+    units = WRITTEN if writes else workload.count
     for _ in range(turns):
         for key, step in steps.items():
-            times[key].append(clocks[key](step, counts[key]) / workload.count)
+            times[key].append(clocks[key](step, counts[key]) / units)
     return times
+
+
+def soak(minigrad: Any) -> list[str]:
+    """Train for SOAK steps: what arrays hold, and what was taken from the GPU, early and late."""
+    said = []
+    for name in ("flights", "min-char-rnn", "macbeth"):
+        step = WORKLOADS[name](minigrad)
+        held = []
+        for count in (100, SOAK - 100):
+            for _ in range(count):
+                step()
+            gc.collect()
+            minigrad.cuda.synchronize()
+            held.append((minigrad.cuda.memory_allocated(), minigrad.cuda.memory_reserved()))
+        (first, _), (last, _) = held
+        verdict = "no growth" if last <= first else f"GROWN by {last - first:,}"
+        numbers = f"after 100 steps {held[0]}, after {SOAK:,} {held[1]}"
+        said.append(f"{name}, bytes held and reserved {numbers}: {verdict}")
+        print(said[-1], flush=True)
+    return said
+
+
+SANITIZED = "25-1-100 or 7-5-37 or dropout or training_run or ends or writes"  # slow in there
+WITHOUT_POOL = """
+import sys, cupy, pytest
+cupy.cuda.set_allocator(None)  # an allocation for each array: else its neighbours hide mistakes
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+def sanitize() -> list[str]:
+    """The smaller tests of the kernels under compute-sanitizer: what its tools say last."""
+    sanitizer = shutil.which("compute-sanitizer") or shutil.which(
+        "compute-sanitizer", path="/usr/local/cuda/bin"
+    )
+    if sanitizer is None:
+        return ["compute-sanitizer is not installed (it comes with the CUDA toolkit): not run"]
+    said = []
+    for tool in ("memcheck", "racecheck"):
+        command = [sanitizer, "--tool", tool, "--error-exitcode", "99", sys.executable, "-c"]
+        tests = ["tests/cuda/test_on_gpu.py", "-q", "-p", "no:cacheprovider", "-k", SANITIZED]
+        try:
+            done = subprocess.run(
+                [*command, WITHOUT_POOL, *tests], capture_output=True, text=True, timeout=240
+            )
+        except subprocess.TimeoutExpired:
+            said.append(f"{tool}: stopped after 240 s")
+            continue
+        print(done.stdout[-6000:], done.stderr[-2000:], flush=True)
+        last = [line for line in done.stdout.splitlines() if "SUMMARY" in line or "passed" in line]
+        said.append(f"{tool}: {'clean' if not done.returncode else 'FAILED'}: {'; '.join(last)}")
+    return said
 
 
 def main() -> None:
@@ -100,6 +176,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--no-suite", action="store_true")
+    parser.add_argument("--soak", action="store_true", help="does memory grow? no benchmarks")
+    parser.add_argument("--sanitize", action="store_true", help="compute-sanitizer; no benchmarks")
     parser.add_argument("--suite-seconds", type=float, default=240)
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--only", nargs="+", choices=AIMS, default=list(AIMS))
@@ -110,6 +188,12 @@ def main() -> None:
 
     if not minigrad.cuda.is_available():
         raise SystemExit("this needs an NVIDIA GPU, CuPy, and PyTorch with CUDA")
+    if options.soak or options.sanitize:
+        said = sanitize() if options.sanitize else []
+        minigrad.set_default_device("cuda")
+        said += soak(minigrad) if options.soak else []
+        print("", minigrad.cuda.get_device_name(), *said, sep="\n")
+        return
     cupy, torch = importlib.import_module("cupy"), importlib.import_module("torch")
     print(minigrad.cuda.get_device_name(), "CuPy", cupy.__version__, "PyTorch", torch.__version__)
     outcome = "not run" if options.no_suite else suite(options.suite_seconds)
@@ -121,7 +205,9 @@ def main() -> None:
     rows, results = [], []
     began = time.time()
     for tf32 in (False, True):
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+        for library in (minigrad, torch):
+            library.set_float32_matmul_precision("high" if tf32 else "highest")
         for name in options.only:
             workload = WORKLOADS[name]
             least, aim = AIMS[name]
@@ -142,7 +228,7 @@ def main() -> None:
             print(*rows[-1], sep="  ", flush=True)
     save_json(options.json, {"device": minigrad.cuda.get_device_name()}, results)
     print(f"\nsuite on the GPU: {outcome}; benchmarks: {time.time() - began:.0f} s")
-    head = ("workload", "TF32 of PyTorch", "minigrad", "PyTorch", "times as fast", "least (aim)")
+    head = ("workload", "TF32", "minigrad", "PyTorch", "times as fast", "least (aim)")
     print(table(head, rows))
 
 

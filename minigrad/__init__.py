@@ -8,6 +8,8 @@ from minigrad.autograd.grad_mode import no_grad as no_grad
 from minigrad.autograd.grad_mode import set_grad_enabled as set_grad_enabled
 from minigrad.checkpoint import load as load
 from minigrad.checkpoint import save as save
+from minigrad.cuda import get_float32_matmul_precision as get_float32_matmul_precision
+from minigrad.cuda import set_float32_matmul_precision as set_float32_matmul_precision
 from minigrad.device import device as device
 from minigrad.device import get_default_device as get_default_device
 from minigrad.device import set_default_device as set_default_device

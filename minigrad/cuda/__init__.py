@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+import numpy as np
 
 from minigrad.device import cupy
 from minigrad.device import device as _Device
@@ -12,10 +15,12 @@ __all__ = [
     "device_count",
     "empty_cache",
     "get_device_name",
+    "get_float32_matmul_precision",
     "is_available",
     "memory_allocated",
     "memory_reserved",
     "set_device",
+    "set_float32_matmul_precision",
     "synchronize",
 ]
 
@@ -79,3 +84,32 @@ def memory_reserved(device: Any = None) -> int:
 def empty_cache() -> None:
     """Give the memory that no array holds back to the GPU."""
     cupy().get_default_memory_pool().free_all_blocks()
+
+
+# --- precision -----------------------------------------------------------------------------------
+
+# CuPy has a switch of its own, which it reads from the environment.
+_precision = "high" if os.environ.get("CUPY_TF32", "0") not in ("", "0") else "highest"
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """How exactly a GPU multiplies float32 matrices; at first "highest".
+
+    "highest": in float32.  "high" and "medium": in TF32, whose factors have 10 bits after the
+    point in place of 23, where the GPU can (Ampere and later).  The recurrent kernels work in
+    float32 always: only the products with the inputs and for the gradients of weights change.  On
+    the CPU there is no difference.  Raises ValueError for any other name.
+    """
+    global _precision
+    if precision not in ("highest", "high", "medium"):
+        raise ValueError(f"expected 'highest', 'high' or 'medium', not {precision!r}")
+    if is_available():
+        products = cupy()._core._routines_linalg  # what CUPY_TF32 sets, too; CuPy has no other way
+        kind = "DEFAULT" if precision == "highest" else "TF32"
+        products.set_compute_type(np.dtype("f"), getattr(products, f"COMPUTE_TYPE_{kind}"))
+    _precision = precision
+
+
+def get_float32_matmul_precision() -> str:
+    """What `set_float32_matmul_precision` has set."""
+    return _precision

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import strict_cupy
@@ -44,6 +45,38 @@ def test_the_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
         mg.ones(2, device="cpu") + mg.ones(2)
     mg.set_default_device("cpu")
     assert not mg.zeros(2).is_cuda
+
+
+def test_the_precision_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TF32 only when it is asked for; CuPy is told, where there is one."""
+    assert mg.get_float32_matmul_precision() == "highest"
+    if not mg.cuda.is_available():
+        mg.set_float32_matmul_precision("high")
+        assert mg.get_float32_matmul_precision() == "high"
+    told = []
+    products = SimpleNamespace(
+        COMPUTE_TYPE_DEFAULT="float32",
+        COMPUTE_TYPE_TF32="TF32",
+        set_compute_type=lambda dtype, kind: told.append((dtype.name, kind)),
+    )
+    strict_cupy.install(monkeypatch)
+    monkeypatch.setattr(
+        strict_cupy.module, "_core", SimpleNamespace(_routines_linalg=products), raising=False
+    )
+    for name in ("high", "medium", "highest"):
+        mg.set_float32_matmul_precision(name)
+        assert mg.get_float32_matmul_precision() == name
+    assert told == [("float32", "TF32"), ("float32", "TF32"), ("float32", "float32")]
+    with pytest.raises(ValueError, match="'highest', 'high' or 'medium'"):
+        mg.set_float32_matmul_precision("low")
+    assert mg.get_float32_matmul_precision() == "highest"
+
+
+def test_cupy_has_the_switch() -> None:
+    """It is no public part of CuPy's: this would notice that it has gone."""
+    cupy = pytest.importorskip("cupy")
+    products = cupy._core._routines_linalg
+    assert {"COMPUTE_TYPE_DEFAULT", "COMPUTE_TYPE_TF32", "set_compute_type"} <= set(dir(products))
 
 
 def test_importing_does_not_import_cupy() -> None:

@@ -266,7 +266,16 @@ class Module:
 
     def modules(self) -> Iterator[Module]:
         """The module itself and all below it; each once."""
-        return (module for _, module in self.named_modules())
+        return iter(self._tree({}))
+
+    def _tree(self, found: dict[Module, None]) -> dict[Module, None]:
+        """`found`, with this module and all below it added (parameters() is asked for often)."""
+        if self not in found:
+            found[self] = None
+            for child in self._modules.values():
+                if child is not None:
+                    child._tree(found)
+        return found
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly below this one, with their names; each once."""
@@ -287,13 +296,14 @@ class Module:
 
         Warns of modules and parameters in plain lists, tuples and dicts, which it cannot see.
         """
-        self._warn_of_hidden()
+        self._warn_of_hidden(self.modules())
         return self._named("_parameters", prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """The parameters, in the order of their registration; each once. Give it an optimizer."""
-        self._warn_of_hidden()
-        modules = self.modules() if recurse else (self,)
+        tree = self._tree({})
+        self._warn_of_hidden(tree)
+        modules = tree if recurse else (self,)
         found = [p for module in modules for p in module._parameters.values() if p is not None]
         return iter(dict.fromkeys(found))
 
@@ -322,11 +332,11 @@ class Module:
                     seen.add(value)
                 yield _join(path, name), value
 
-    def _warn_of_hidden(self) -> None:
+    def _warn_of_hidden(self, modules: Iterable[Module]) -> None:
         """Warn of what stands in plain containers and nowhere else: it would not be learnt."""
         hidden = [
             (module, name, item)
-            for module in self.modules()
+            for module in modules
             for name, value in module.__dict__.items()
             if type(value) in _CONTAINERS and name not in _OWN
             for item in _things_in(value)
@@ -486,7 +496,7 @@ class Module:
         The values are what they are now: training on does not change them, while what is written
         to them in place goes to the module.  With `keep_vars` they are the Parameters themselves.
         """
-        self._warn_of_hidden()
+        self._warn_of_hidden(self.modules())
         destination = {} if destination is None else destination
         for path, value in self._state(prefix):
             destination[path] = value if keep_vars else value.data[...]

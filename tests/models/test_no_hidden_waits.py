@@ -71,3 +71,12 @@ def test_forecaster() -> None:
         optimizer.step()
 
     assert waits(step) == 0
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("recipe", ["stream", "windows"])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_writing(recipe: str, temperature: float) -> None:
+    model = char_lstm.CharLSTM(char_lstm.Config(6, recipe, hidden=5, embedding=3, length=4))
+    write = lambda: char_lstm.generate(model, [1, 2], 9, temperature, 3)  # noqa: E731
+    assert waits(write) == 1, "for the text, at its end"

@@ -212,7 +212,7 @@ class _Space(single.Space):
     def __init__(self, T: int, H: int, dtype: np.dtype[Any]) -> None:
         super().__init__(T, H, dtype)
         self.gates = np.empty((T, 4, H), dtype)
-        self.a = self.gates.reshape(T, 4 * H)
+        self.a, self.Wx = self.gates.reshape(T, 4 * H), np.empty((T, 3 * H), dtype)
         self.half = np.full(2 * H, 0.5, dtype)  # faster than a number
         rz, rzq, h = self.a[:, : 2 * H], self.a[:, : 3 * H], self.states
         self.steps = list(zip(rzq, rz, *self.gates.swapaxes(0, 1), h, h[1:]))
@@ -231,14 +231,12 @@ def _forward_single(
     H = U.shape[1]
     space = single.lend(_Space, len(x), H, x.dtype)
     space.begin(h0)
-    a, split = space.a, 2 * H
-    b_rz = b_n = None
-    a[:, split : 3 * H] = 0
-    if b_ih is not None:
-        b_rz, b_n = b_ih[:split] + b_hh[:split], b_ih[split:]
-        a[:, split : 3 * H] = b_hh[split:]
-    single.project(x, W[:split], b_rz, a[:, :split])
-    single.project(x, W[split:], b_n, a[:, 3 * H :])
+    a, Wx = space.a, space.Wx
+    single.project(x, W, b_ih, Wx)
+    a[:, : 2 * H], a[:, 3 * H :] = Wx[:, : 2 * H], Wx[:, 2 * H :]
+    a[:, 2 * H : 3 * H] = 0
+    if b_hh is not None:
+        a[:, : 3 * H] += b_hh
     times_U, Uh, half = U.dot, space.Uh, space.half
     for rzq, rz, r, z, q, n, h, h_new in space.steps:
         times_U(h, Uh)

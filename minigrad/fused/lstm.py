@@ -255,11 +255,12 @@ class _Space(single.Space):
         self.c = rows[::5]
         self.gates = rows[:-1].reshape(T, 5, H)[:, 1:]
         steps = rows[:-1].reshape(T, 5 * H)
-        self.a, self.ci, self.fg = steps[:, H:], steps[:, : 2 * H], steps[:, 2 * H : 4 * H]
+        self.Wx = np.empty((T, 4 * H), dtype)
         self.terms = np.empty(2 * H, dtype)
         self.half, self.shift = (v.repeat(H) for v in _sigmoid_by_tanh(rows))
         o, h = self.gates[:, 3], self.states
-        self.steps = list(zip(self.a, self.fg, self.ci, self.c[1:], o, h, h[1:]))
+        ci, fg, a = steps[:, : 2 * H], steps[:, 2 * H : 4 * H], steps[:, H:]
+        self.steps = list(zip(self.Wx, a, fg, ci, self.c[1:], o, h, h[1:]))
 
         self.by_gate = np.empty((2, 4, T, H), dtype)
         self.local, self.local_c = np.empty((T, 4, H), dtype), np.empty((T, H), dtype)
@@ -276,12 +277,12 @@ def _forward_single(
     space = single.lend(_Space, len(x), H, x.dtype)
     space.begin(h0)
     space.c[0] = 0 if c0 is None else c0[0]
-    single.project(x, W, None if b_ih is None else b_ih + b_hh, space.a)
+    single.project(x, W, None if b_ih is None else b_ih + b_hh, space.Wx)
     times_U, Uh, half, shift, terms = U.dot, space.Uh, space.half, space.shift, space.terms
     f_c, g_i = terms[:H], terms[H:]
-    for a, fg, ci, c_new, o, h, h_new in space.steps:  # the gates i f g o take the place of `a`
+    for Wx, a, fg, ci, c_new, o, h, h_new in space.steps:  # `a` becomes the gates i f g o
         times_U(h, Uh)
-        a += Uh
+        np.add(Wx, Uh, a)
         a *= half
         np.tanh(a, a)
         a *= half

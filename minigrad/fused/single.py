@@ -78,10 +78,10 @@ def lend(kind: type[S], T: int, H: int, dtype: np.dtype[Any]) -> S:
 
 
 def project(x: Array, W: Array, b: Array | None, out: Array) -> None:
-    """out[t] = W x[t] + b, for all steps: (T, 1, D) -> (T, rows of W)."""
+    """out[t] = W x[t] + b, for all steps: (T, 1, D) -> (T, rows of W), contiguous."""
     if x.shape[2] == 1:  # a series; BLAS is far slower
         np.multiply(x[:, 0], W.T, out)
     else:
-        out[...] = np.dot(x[:, 0], W.T)
+        np.dot(x[:, 0], W.T, out)
     if b is not None:
         out += b

@@ -209,6 +209,20 @@ def test_an_unused_branch_costs_and_changes_nothing() -> None:
     assert Twice.rules == 0
 
 
+def test_a_rule_may_say_that_no_gradient_passes() -> None:
+    class Step(Op):
+        def forward(self, x: Any) -> Any:
+            return np.floor(x)
+
+        def vjp(self, g: Any) -> Any:
+            return (None,)
+
+    x = leaf([1.5, 2.5])
+    Twice.rules = 0
+    Step()(Twice()(x)).sum().backward()
+    assert x.grad is None and Twice.rules == 0
+
+
 def test_gradients_add_up_over_two_backward_passes() -> None:
     x = leaf([1.0, 2.0])
     (x * x).sum().backward()

@@ -51,8 +51,37 @@ def test_shapes_and_kinds_of_answers() -> None:
     assert isinstance(jacobian(lambda x: x.sum(0), (x,)), tuple)
     assert isinstance(jacobian(lambda x: (x.sum(0),), x), tuple)
     assert jacobian(lambda x: x[:0], x).shape == (0, 3, 2, 3)
-    assert jacobian(lambda x: x.sum(0), x).requires_grad is False
     assert x.grad is None
+
+
+def test_answers_have_no_history_unless_asked_for() -> None:
+    def cubed(x: Any) -> Any:
+        return (x * x * x).sum()
+
+    for answer in (
+        jacobian(cubed, leaf(X)),
+        hessian(cubed, leaf(X)),
+        *hvp(cubed, leaf(X), leaf(X)),
+    ):
+        assert not answer.requires_grad
+    for answer in (*jvp(cubed, leaf(X), leaf(X)), *vjp(cubed, leaf(X))):
+        assert not answer.requires_grad
+
+
+def test_forward_mode_has_one_pass_for_each_input() -> None:
+    class Repeated(mg.autograd.Op):
+        passes = 0
+
+        def forward(self, x: Any) -> Any:
+            return np.repeat(x, 50)
+
+        def vjp(self, g: Any) -> Any:
+            Repeated.passes += 1
+            return (g.reshape(2, 50).sum(1),)
+
+    found = jacobian(lambda x: Repeated()(x), leaf(X), strategy="forward-mode")
+    np.testing.assert_array_equal(found.value, np.repeat(np.eye(2), 50, 0))
+    assert Repeated.passes <= 2  # in reverse mode there are 100
 
 
 def test_products() -> None:

@@ -143,6 +143,11 @@ def test_cross_entropy_of_classes(case: Any, reduction: str, smoothing: float) -
     np.testing.assert_allclose(y.value, expected, rtol=1e-10, atol=1e-12)
     assert y.shape == np.shape(expected)
     assert gradcheck(lambda x: loss(x, mg.tensor(t)), (leaf(x),), atol=1e-6, rtol=1e-5)
+    z = leaf(x)
+    by_rule, by_twin = (
+        mg.grad(loss(z, mg.tensor(t)).sum(), z, create_graph=g)[0] for g in (False, True)
+    )
+    np.testing.assert_allclose(by_twin.value, by_rule.value, rtol=1e-10, atol=1e-12)
     if not smoothing:
         log_p = leaf(np.log(softmax(x, 0 if x.ndim == 1 else 1)))
         nll = nn.NLLLoss(weight, reduction=reduction)

@@ -46,9 +46,7 @@ class Adagrad(Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         for p in group["params"]:
-            self._begin(self.state[p], self.names(group), p.value, group)
-
-    kernel = "adagrad"
+            self._complete(self.state[p], p.value, self.names(group), group)
 
     def names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("sum",)
@@ -56,20 +54,23 @@ class Adagrad(Optimizer):
     def initial(self, group: dict[str, Any]) -> float:
         return float(group["initial_accumulator_value"])
 
-    def settings(self, group: dict[str, Any], t: int) -> tuple[float, ...] | None:
-        step = float(group["lr"]) / (1 + (t - 1) * group["lr_decay"])
+    def settings(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        lr = float(group["lr"]) / (1 + (t - 1) * group["lr_decay"])
         sign = -1 if group["maximize"] else 1
-        return step, group["eps"], float(group["weight_decay"]), sign
+        return lr, group["eps"], float(group["weight_decay"]), sign
+
+    def kernel(self, group: dict[str, Any]) -> str:
+        return "adagrad"
 
     def rule(
-        self, x: Array, g: Array, state: list[Array], t: int, group: dict[str, Any], s: list[Array]
+        self, x: Array, g: Array, state: list[Array], s: Array, settings: tuple[float, ...]
     ) -> None:
         (total,) = state
-        step, spare = s
-        g = descent(x, g, group, out=spare)
-        total += np.multiply(g, g, out=step)
-        np.sqrt(total, out=step)
-        step += group["eps"]
-        np.divide(g, step, out=step)
-        step *= float(group["lr"]) / (1 + (t - 1) * group["lr_decay"])
-        x -= step
+        lr, eps, decay, sign = settings
+        g = descent(x, g, decay, sign)
+        total += np.multiply(g, g, s)
+        np.sqrt(total, s)
+        s += eps
+        np.divide(g, s, s)
+        s *= lr
+        x -= s

@@ -52,53 +52,43 @@ class Adam(Optimizer):
         }
         super().__init__(params, defaults)
 
-    kernel = "adam"
-
     def names(self, group: dict[str, Any]) -> tuple[str, ...]:
         largest = ("max_exp_avg_sq",) if group["amsgrad"] else ()
         return ("exp_avg", "exp_avg_sq", *largest)
 
-    def settings(self, group: dict[str, Any], t: int) -> tuple[float, ...] | None:
-        if group["amsgrad"]:
-            return None
-        lr, (beta1, beta2) = float(group["lr"]), map(float, group["betas"])
-        c1, c2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
-        decay = float(group["weight_decay"])
+    def settings(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        decay, sign = float(group["weight_decay"]), -1 if group["maximize"] else 1
         shrink, decay = (1 - lr * decay, 0) if group["decoupled_weight_decay"] else (1, decay)
-        sign = -1 if group["maximize"] else 1
+        # m / c1 / (sqrt(v) / c2 + eps) = (c2 / c1) * m / (sqrt(v) + c2 * eps): one pass fewer.
+        c1, c2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
         step, eps = lr * c2 / c1, c2 * group["eps"]
         return beta1, beta2, 1 - beta1, 1 - beta2, step, eps, shrink, decay, sign
 
+    def kernel(self, group: dict[str, Any]) -> str:
+        return "" if group["amsgrad"] else "adam"
+
     def rule(
-        self, x: Array, g: Array, state: list[Array], t: int, group: dict[str, Any], s: list[Array]
+        self, x: Array, g: Array, state: list[Array], s: Array, settings: tuple[float, ...]
     ) -> None:
-        lr, (beta1, beta2) = float(group["lr"]), map(float, group["betas"])
         m, v, *largest = state
-        step, spare = s
-        if group["decoupled_weight_decay"]:
-            if group["weight_decay"]:
-                x *= 1 - lr * group["weight_decay"]
-            if group["maximize"]:
-                g = np.negative(g, out=spare)
-        else:
-            g = descent(x, g, group, out=spare)
-
+        beta1, beta2, new1, new2, step, eps, shrink, decay, sign = settings
+        if shrink != 1:
+            x *= shrink
+        g = descent(x, g, decay, sign)
         m *= beta1
-        m += np.multiply(g, 1 - beta1, out=step)
-        np.multiply(g, g, out=step)
-        step *= 1 - beta2
+        m += np.multiply(g, new1, s)
+        np.multiply(g, g, s)
+        s *= new2
         v *= beta2
-        v += step
-        if group["amsgrad"]:
+        v += s
+        if largest:
             v = np.maximum(largest[0], v, out=largest[0])
-
-        # m / c1 / (sqrt(v) / c2 + eps) = (c2 / c1) * m / (sqrt(v) + c2 * eps): one pass fewer.
-        c1, c2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
-        np.sqrt(v, out=step)
-        step += c2 * group["eps"]
-        np.divide(m, step, out=step)
-        step *= lr * c2 / c1
-        x -= step
+        np.sqrt(v, s)
+        s += eps
+        np.divide(m, s, s)
+        s *= step
+        x -= s
 
 
 class AdamW(Adam):

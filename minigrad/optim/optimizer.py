@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from minigrad.device import array_module, device_of, to_device
 from minigrad.tensor import Tensor
 
 CHUNK = 65_536  # elements: a rule passes over its data a dozen times, and they should stay in cache
-SMALL = 4_096  # elements: parameters up to this size are updated together
+LARGE = 16_384  # elements: from here on it matters where scratch memory starts
 
 
 def _references(tensor: Tensor) -> int:
@@ -30,7 +29,7 @@ def _references(tensor: Tensor) -> int:
 _ALONE = _references(wrap(np.zeros(1)))  # what this counts for an array that only a tensor holds
 
 
-def owned(tensor: Tensor) -> Array:
+def _owned(tensor: Tensor) -> Array:
     """The array of `tensor`, ready to be written to: first replaced by a copy if others hold it.
 
     Tensors are values: `before = p.detach()` must not change when `p` is updated.  Whatever could
@@ -45,107 +44,17 @@ def owned(tensor: Tensor) -> Array:
     return value
 
 
-def _row(size: int, like: Array) -> Array:
-    """An array (size,) to be filled, which starts where a line of the processor's cache does.
+def _scratch(x: Array) -> Array:
+    """An array like `x` to work in; a large one starts where a line of the processor's cache does.
 
-    NumPy's start anywhere, and a rule's passes over them take a fifth longer.
+    NumPy's start anywhere, and a rule's passes over them take a sixth longer.
     """
-    if not isinstance(like, np.ndarray):
-        return np.empty_like(like, shape=(size,))
+    if x.size < LARGE or not isinstance(x, np.ndarray):
+        return np.empty_like(x)
     line = 64  # bytes
-    room = np.empty(size * like.itemsize + line, np.uint8)
-    start = -room.ctypes.data % line
-    return room[start : start + size * like.itemsize].view(like.dtype)
-
-
-class _Block:
-    """Parameters that are updated in one go: of one group, dtype, device and age.
-
-    `state` has their state end to end, in one array for each name, of which every parameter's is a
-    view.  A rule is a dozen NumPy calls, and for a bias each costs more than its arithmetic: one
-    parameter at a time, Adagrad for an RNN and a Linear takes 1.4 times as long (min-char-rnn of
-    `python -m benchmarks.cpu`).
-    """
-
-    def __init__(
-        self,
-        members: list[tuple[Tensor, dict[str, Any]]],
-        names: tuple[str, ...],
-        shown: tuple[str, ...],
-        age: int,
-    ) -> None:
-        self.params = [p for p, _ in members]
-        like = self.params[0].value
-        self.dtype, self.device = like.dtype, like.device
-        self.shapes = [p.value.shape for p in self.params]
-        self.count = np.array(float(age))
-        self.state = [self._joined([state[name] for _, state in members]) for name in names]
-        for _, state in members:
-            for name in shown:
-                state[name] = wrap(self.count)
-        self.held = [  # what `is_current` expects to find
-            [(name, state[name].value) for name in (*names, *shown)] for _, state in members
-        ]
-        if len(members) > 1:
-            size = sum([p.value.size for p in self.params])
-            self.x, self.g = _row(size, like), _row(size, like)
-            self.x_parts, self.g_parts = self._parts(self.x), self._parts(self.g)
-
-    def _joined(self, tensors: list[Tensor]) -> Array:
-        """The arrays of `tensors` end to end; the tensors become views of that."""
-        joined = _row(sum([t.value.size for t in tensors]), tensors[0].value)
-        for t, part in zip(tensors, self._parts(joined), strict=True):
-            part[...] = t.value
-            t.value = part
-        return joined
-
-    def _parts(self, row: Array) -> list[Array]:
-        """For each parameter its part of `row`, in its shape."""
-        parts, start = [], 0
-        for shape in self.shapes:
-            end = start + math.prod(shape)
-            parts.append(row[start:end].reshape(shape))
-            start = end
-        return parts
-
-    def is_current(self, states: dict[Tensor, dict[str, Any]]) -> bool:
-        """Whether parameters and state are what they were: users may replace any of them."""
-        for p, shape, held in zip(self.params, self.shapes, self.held, strict=True):
-            x, state = p.value, states[p]
-            if x.shape != shape or x.dtype != self.dtype or x.device != self.device:
-                return False
-            for name, array in held:
-                if name not in state or state[name].value is not array:
-                    return False
-        return True
-
-    def check_gradients(self) -> None:
-        """Raise RuntimeError for a gradient that does not fit its parameter."""
-        for p, shape in zip(self.params, self.shapes, strict=True):
-            g = p._grad.value
-            if g.shape != shape or g.dtype != self.dtype:
-                raise RuntimeError(
-                    f"a parameter of shape {shape} and dtype {self.dtype} has a gradient of shape "
-                    f"{g.shape} and dtype {g.dtype}: was it changed after backward()?"
-                )
-
-    def gather(self) -> tuple[Array, Array]:
-        """The parameters and their gradients, each end to end."""
-        self.check_gradients()
-        if len(self.params) == 1:
-            (p,) = self.params
-            p.note_write()
-            return owned(p).reshape(-1), p._grad.value.reshape(-1)
-        for p, x, g in zip(self.params, self.x_parts, self.g_parts, strict=True):
-            x[...], g[...] = p.value, p._grad.value
-        return self.x, self.g
-
-    def write_back(self) -> None:
-        """Give the parameters their new values."""
-        if len(self.params) > 1:
-            for p, x in zip(self.params, self.x_parts, strict=True):
-                owned(p)[...] = x
-                p.note_write()
+    room = np.empty(x.nbytes + line, np.uint8)
+    start = -room.__array_interface__["data"][0] % line
+    return room[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
 
 
 class Optimizer:
@@ -153,9 +62,9 @@ class Optimizer:
 
     `params`: tensors, (name, tensor) pairs, or dicts, each a group with options of its own:
     `[{"params": net.parameters(), "lr": 0.1}]`; what a group leaves out is taken from `defaults`.
-    `state` shows what the rule keeps for each parameter, in arrays that steps write to.
-    A rule defines `rule` and `names`.  Raises TypeError for anything that is not a Tensor, and
-    ValueError for none at all, one given twice, or the result of an operation.
+    `state` has what the rule keeps for each parameter, and may be changed between steps.
+    A rule defines `names`, `settings` and `rule`.  Raises TypeError for anything that is not a
+    Tensor, and ValueError for none at all, one given twice, or the result of an operation.
     """
 
     counts: ClassVar[bool] = True  # whether the rule needs to know how many updates there were
@@ -167,8 +76,7 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         self.stepped = False  # for schedulers, which must come after the first step()
-        self._blocks: dict[int, tuple[Any, list[_Block]]] = {}  # by group: for what, and which
-        self._update = gpu.Update()
+        self._on_gpu = gpu.Update()
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list (has the module parameters?)")
@@ -185,21 +93,26 @@ class Optimizer:
         """What the state is filled with before the first update."""
         return 0.0
 
-    kernel: ClassVar[str] = ""  # the name of the same rule in cuda/elementwise.cu
+    def settings(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        """The numbers that `rule` takes: options, and what follows from them at update `t`, from 1.
 
-    def settings(self, group: dict[str, Any], t: int) -> tuple[float, ...] | None:
-        """What that kernel takes after its arrays; None if it cannot do this."""
-        return None
-
-    def rule(
-        self, x: Array, g: Array, state: list[Array], t: int, group: dict[str, Any], s: list[Array]
-    ) -> None:
-        """Update `x`, some elements of a parameter, in place; `g` is their gradient.
-
-        `state`: their part of what `names` lists, to be updated in place.  `t`: 1 for the first
-        update.  `s`: two arrays to work in (the second belongs to `descent`).
+        A kernel takes the same.  They come out as NumPy's, of the parameter's dtype.
         """
         raise NotImplementedError
+
+    def rule(
+        self, x: Array, g: Array, state: list[Array], s: Array, settings: tuple[float, ...]
+    ) -> None:
+        """Update `x`, some elements of the parameters, in place; `g` is their gradient.
+
+        `state`: their part of what `names` lists, to be updated in place.  `s`: an array to work
+        in.  All have one shape.
+        """
+        raise NotImplementedError
+
+    def kernel(self, group: dict[str, Any]) -> str:
+        """The name of the same rule in cuda/elementwise.cu; "" if it is not there."""
+        return ""
 
     # --- stepping -------------------------------------------------------------------------------
 
@@ -213,94 +126,83 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         self.stepped = True
-        for i, group in enumerate(self.param_groups):
-            blocks = self._blocks_of(i, group)
-            if blocks and self._update_on_gpu(blocks, group):
-                continue
-            for block in blocks:
-                x, g = block.gather()
-                block.count += 1
-                self._apply([x, g, *block.state], int(block.count), group)
-                block.write_back()
+        for group in self.param_groups:
+            names, kernel = self.names(group), self.kernel(group)
+            settings: dict[Any, tuple[Any, ...]] = {}  # by age and dtype
+            launches: dict[int, list[list[Tensor]]] = {}  # what a kernel does at once, by age
+            for p in group["params"]:
+                if p._grad is None:
+                    continue
+                t, state = self._begin(p, names, group)
+                dtype = p.value.dtype
+                if kernel and type(p.value) is not np.ndarray and gpu.usable(p.value):
+                    launches.setdefault(t, []).append([p, *state])
+                    continue
+                if (t, dtype) not in settings:  # NumPy's functions are slower with Python's numbers
+                    settings[t, dtype] = tuple(np.array(self.settings(group, t), dtype))
+                self._update(p, state, settings[t, dtype])
+            for t, together in launches.items():
+                self._launch(kernel, together, self.settings(group, t))
         return loss
 
-    def _update_on_gpu(self, blocks: list[_Block], group: dict[str, Any]) -> bool:
-        """Update all parameters of these blocks in one launch, if there is a kernel for that."""
-        first = blocks[0]
-        if type(first.state[0] if first.state else None) in (np.ndarray, type(None)):
-            return False
-        alike = all((b.count, b.device) == (first.count, first.device) for b in blocks)
-        settings = self.settings(group, int(first.count) + 1)
-        if settings is None or not alike or not all(gpu.usable(b.state[0]) for b in blocks):
-            return False
-        rows = []
-        names = self.names(group)
-        for block in blocks:
-            block.check_gradients()
-            block.count += 1
-            for p in block.params:
-                g = array_module(first.state[0]).ascontiguousarray(p._grad.value)
-                rows.append([owned(p), g, *[self.state[p][name].value for name in names]])
-                p.note_write()
-        self._update.run(self.kernel, rows, *settings)
-        return True
-
-    def _blocks_of(self, i: int, group: dict[str, Any]) -> list[_Block]:
-        """The parameters of group number `i` that have gradients, in blocks."""
-        params = [p for p in group["params"] if p._grad is not None]
-        names = self.names(group)
-        before, blocks = self._blocks.pop(i, ((), []))
-        if before != (names, [id(p) for p in params]) or not all(
-            block.is_current(self.state) for block in blocks
-        ):
-            blocks = self._arrange(params, names, group)
-        self._blocks[i] = (names, [id(p) for p in params]), blocks
-        return blocks
-
-    def _arrange(
-        self, params: list[Tensor], names: tuple[str, ...], group: dict[str, Any]
-    ) -> list[_Block]:
-        """Blocks of the small parameters of one dtype, device and age; large ones stay alone."""
-        together: dict[Any, list[Tensor]] = {}
-        for p in params:
-            state, x = self.state[p], p.value
-            age = 1 if all(name in state for name in names) else 0
-            self._begin(state, names, x, group)
-            if self.counts:
-                age = int(float(state["step"]))
-            alone = id(p) if x.size > SMALL else None
-            together.setdefault((age, x.dtype, str(x.device), alone), []).append(p)
-        shown = ("step",) if self.counts else ()
-        return [
-            _Block([(p, self.state[p]) for p in several], names, shown, age)
-            for (age, *_), several in together.items()
-        ]
-
-    def _apply(self, rows: list[Array], t: int, group: dict[str, Any]) -> None:
-        """Run the rule over the rows, in chunks."""
-        size = rows[0].size
-        chunk = min(size, CHUNK) if isinstance(rows[0], np.ndarray) else size  # GPU: all at once
-        # To work in (`descent` may need a second one).  Taken anew each time: no slower, as far as
-        # could be measured, and the forward pass has the memory.
-        two = group["weight_decay"] or group["maximize"]
-        spare = [_row(chunk, rows[0]) for _ in range(2 if two else 1)]
-        for start in range(0, size, chunk or 1):
-            x, g, *state = [row[start : start + chunk] for row in rows]
-            self.rule(x, g, state, t, group, [s[: x.size] for s in (spare[0], spare[-1])])
-
     def _begin(
-        self, state: dict[str, Any], names: tuple[str, ...], x: Array, group: dict[str, Any]
-    ) -> None:
-        """Make the state that is missing, and let what is there follow the parameter `x`."""
-        if self.counts and "step" not in state:
-            state["step"] = wrap(np.array(0.0))  # on the host: reading it never waits for a GPU
+        self, p: Tensor, names: tuple[str, ...], group: dict[str, Any]
+    ) -> tuple[int, list[Tensor]]:
+        """Which update of `p` this is, and its state, in the order of `names`."""
+        x, g, state = p.value, p._grad.value, self.state[p]
+        if g.shape != x.shape or g.dtype != x.dtype:
+            raise RuntimeError(
+                f"a parameter of shape {x.shape} and dtype {x.dtype} has a gradient of shape "
+                f"{g.shape} and dtype {g.dtype}: was it changed after backward()?"
+            )
+        new = self._complete(state, x, names, group)
+        t = 1 if new else 2  # this is all that a rule needs to know that does not count
+        tensors = [state[name] for name in names]
+        for tensor in tensors:
+            held = tensor.value
+            if held.dtype != x.dtype or held.device != x.device:  # after model.to(...)
+                tensor.value = _like(held, x)
+        if self.counts:
+            step = state["step"]
+            t = int(step.value) + 1
+            step.value = np.array(float(t))
+        return t, tensors
+
+    def _complete(
+        self, state: dict[str, Any], x: Array, names: tuple[str, ...], group: dict[str, Any]
+    ) -> bool:
+        """Make what the state of the parameter `x` lacks. Whether it lacked anything."""
+        new = False
         for name in names:
             if name not in state:
                 state[name] = wrap(np.full_like(x, self.initial(group)))
-            else:
-                held = state[name].value
-                if not _are_alike(held, x):  # after model.to(...)
-                    state[name] = wrap(_like(held, x))
+                new = True
+        if self.counts and "step" not in state:
+            state["step"] = wrap(np.array(0.0))  # on the host: reading it never waits for a GPU
+        return new
+
+    def _update(self, p: Tensor, tensors: list[Tensor], settings: tuple[Any, ...]) -> None:
+        """Run the rule over `p`, in chunks if it is large."""
+        x, g, state = _owned(p), p._grad.value, [_owned(tensor) for tensor in tensors]
+        if x.size <= CHUNK or type(x) is not np.ndarray:
+            self.rule(x, g, state, _scratch(x), settings)
+        else:
+            rows = [array.reshape(-1) for array in (x, g, *state)]
+            for start in range(0, x.size, CHUNK):
+                x, g, *state = [row[start : start + CHUNK] for row in rows]
+                self.rule(x, g, state, _scratch(x), settings)
+        p.note_write()
+
+    def _launch(
+        self, kernel: str, together: list[list[Tensor]], settings: tuple[float, ...]
+    ) -> None:
+        """Run the rule over several parameters, each with its state, in one launch on their GPU."""
+        rows = []
+        for p, *state in together:
+            g = array_module(p.value).ascontiguousarray(p._grad.value)
+            rows.append([_owned(p), g, *[_owned(tensor) for tensor in state]])
+            p.note_write()
+        self._on_gpu.run(kernel, rows, *settings)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients (or fill them with zeros) before the next backward pass."""
@@ -361,9 +263,7 @@ class Optimizer:
             options = {k: copy.copy(v) for k, v in group.items() if k != "params"}
             groups.append({**options, "params": [index[p] for p in group["params"]]})
         state = {
-            index[p]: {
-                k: wrap(v.value.copy()) if isinstance(v, Tensor) else v for k, v in entries.items()
-            }
+            index[p]: {k: v.detach() if isinstance(v, Tensor) else v for k, v in entries.items()}
             for p, entries in self.state.items()
             if entries
         }
@@ -401,21 +301,12 @@ class Optimizer:
             group.update(copy.deepcopy(theirs))
             group["params"] = mine
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For pickle and deepcopy, after which views are arrays of their own: no blocks."""
-        return {**self.__dict__, "_blocks": {}}
-
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
         for i, group in enumerate(self.param_groups):
             lines.append(f"Parameter Group {i}")
             lines += [f"    {k}: {group[k]}" for k in sorted(group) if k != "params"]
         return "\n".join([*lines, ")"])
-
-
-def _are_alike(a: Array, b: Array) -> bool:
-    """Whether both have one dtype and one device."""
-    return bool(a.dtype == b.dtype and a.device == b.device)
 
 
 def _like(array: Array, x: Array) -> Array:
@@ -430,7 +321,7 @@ def _loaded(value: Any, name: str, p: Tensor, index: int) -> Any:
     if not hasattr(value, "shape"):  # some rule's own number
         return value
     if isinstance(value, Tensor):
-        array = value.value  # shared until the next step, which copies it into a block
+        array = value.value
     else:
         array = (value if type(value) in engine._ARRAYS else np.asarray(value)).copy()
     if array.shape != p.shape:
@@ -441,13 +332,11 @@ def _loaded(value: Any, name: str, p: Tensor, index: int) -> Any:
     return wrap(_like(array, p.value))
 
 
-def descent(x: Array, g: Array, group: dict[str, Any], out: Array) -> Array:
-    """The gradient of what is to become small: `g` (`-g` to maximize) `+ weight_decay * x`."""
-    decay = float(group["weight_decay"])
-    if decay:
-        np.multiply(x, decay, out=out)
-        return np.subtract(out, g, out=out) if group["maximize"] else np.add(out, g, out=out)
-    return np.negative(g, out=out) if group["maximize"] else g
+def descent(x: Array, g: Array, decay: float, sign: float) -> Array:
+    """The gradient of what is to become small: `sign * g + decay * x`; sign: -1 to maximize."""
+    if sign == -1:
+        g = -g
+    return g + decay * x if decay else g
 
 
 def check_not_negative(**options: Any) -> None:

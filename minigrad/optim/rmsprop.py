@@ -49,33 +49,36 @@ class RMSprop(Optimizer):
         centered = ("grad_avg",) if group["centered"] else ()
         return ("square_avg", *momentum, *centered)
 
-    def rule(
-        self, x: Array, g: Array, state: list[Array], t: int, group: dict[str, Any], s: list[Array]
-    ) -> None:
-        alpha, lr = float(group["alpha"]), float(group["lr"])
-        v, *rest = state
-        step, spare = s
-        g = descent(x, g, group, out=spare)
+    def settings(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        sign = -1 if group["maximize"] else 1
+        lr, alpha, decay = float(group["lr"]), float(group["alpha"]), float(group["weight_decay"])
+        return lr, alpha, group["eps"], group["momentum"], bool(group["centered"]), decay, sign
 
-        np.multiply(g, g, out=step)
-        step *= 1 - alpha
+    def rule(
+        self, x: Array, g: Array, state: list[Array], s: Array, settings: tuple[float, ...]
+    ) -> None:
+        v, *rest = state
+        lr, alpha, eps, momentum, centered, decay, sign = settings
+        g = descent(x, g, decay, sign)
+        np.multiply(g, g, s)
+        s *= 1 - alpha
         v *= alpha
-        v += step
-        if group["centered"]:
+        v += s
+        if centered:
             a = rest.pop()
             a *= alpha
-            a += np.multiply(g, 1 - alpha, out=step)
-            np.multiply(a, a, out=step)
-            np.sqrt(np.subtract(v, step, out=step), out=step)
+            a += np.multiply(g, 1 - alpha, s)
+            np.multiply(a, a, s)
+            np.sqrt(np.subtract(v, s, s), s)
         else:
-            np.sqrt(v, out=step)
-        step += group["eps"]
-        np.divide(g, step, out=step)
-        if group["momentum"]:
+            np.sqrt(v, s)
+        s += eps
+        np.divide(g, s, s)
+        if momentum:
             (b,) = rest
-            b *= group["momentum"]
-            b += step
-            np.multiply(b, lr, out=step)
+            b *= momentum
+            b += s
+            np.multiply(b, lr, s)
         else:
-            step *= lr
-        x -= step
+            s *= lr
+        x -= s

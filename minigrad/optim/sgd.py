@@ -49,22 +49,20 @@ class SGD(Optimizer):
     def names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
 
+    def settings(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        lr, momentum, decay = (float(group[k]) for k in ("lr", "momentum", "weight_decay"))
+        new = 1 - group["dampening"] if t > 1 else 1
+        sign = -1 if group["maximize"] else 1
+        return lr, momentum, new, bool(group["nesterov"]), decay, sign
+
     def rule(
-        self, x: Array, g: Array, state: list[Array], t: int, group: dict[str, Any], s: list[Array]
+        self, x: Array, g: Array, state: list[Array], s: Array, settings: tuple[float, ...]
     ) -> None:
-        lr, momentum = float(group["lr"]), float(group["momentum"])
-        step, spare = s
-        g = descent(x, g, group, out=spare)
+        lr, momentum, new, nesterov, decay, sign = settings
+        g = descent(x, g, decay, sign)
         if momentum:
-            (b,) = state
-            if t == 1:
-                np.copyto(b, g)
-            else:
-                b *= momentum
-                b += np.multiply(g, 1.0 - group["dampening"], out=step) if group["dampening"] else g
-            if group["nesterov"]:
-                np.multiply(b, momentum, out=step)
-                g = np.add(step, g, out=step)
-            else:
-                g = b
-        x -= np.multiply(g, lr, out=step)
+            (b,) = state  # 0 at first
+            b *= momentum
+            b += g if new == 1 else np.multiply(g, new, s)
+            g = np.add(g, np.multiply(b, momentum, s), s) if nesterov else b
+        x -= np.multiply(g, lr, s)

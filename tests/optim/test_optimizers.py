@@ -209,6 +209,28 @@ def test_an_array_that_nobody_else_holds_is_written_in_place(name):
         assert now == where
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_state_that_was_taken_does_not_change(name):
+    params, optimizer = trained(name, 2, **STATES[name][0])
+    held = {k: v.detach() for k, v in optimizer.state[params[0]].items()}
+    given = optimizer.state_dict()
+    other = getattr(optim, name)(params, lr=0.1)
+    other.load_state_dict(given)  # both optimizers now show the same arrays
+    wanted = {k: v.tolist() for k, v in held.items()}
+    trained(name, 1, 1, params, optimizer)
+    for k, v in held.items():
+        assert v.tolist() == given["state"][0][k].tolist() == wanted[k]
+        assert other.state[params[0]][k].tolist() == wanted[k]
+        assert optimizer.state[params[0]][k].tolist() != wanted[k]
+
+
+def test_state_that_comes_without_a_count_starts_at_0():
+    params, optimizer = trained("Adam", 3)
+    del optimizer.state[params[0]]["step"]
+    trained("Adam", 1, 1, params, optimizer)
+    assert [optimizer.state[p]["step"].item() for p in params] == [1, 4, 4, 4, 4]
+
+
 @pytest.mark.cpu_only("it looks into the memory of NumPy arrays")
 def test_a_view_given_as_parameter_leaves_its_base_alone():
     base = np.ones(6)

@@ -11,7 +11,6 @@ import numpy as np
 from minigrad.autograd.engine import Array, Node, wrap
 from minigrad.nn.parameter import Parameter
 from minigrad.ops.shape import cat, reshape
-from minigrad.optim.optimizer import owned
 
 
 def _gradients(parameters: Any) -> list[Any]:
@@ -41,8 +40,7 @@ def clip_grad_norm_(
     scale = np.minimum(max_norm / (norm + 1e-6), 1.0)
     if not isinstance(scale, np.generic | np.ndarray) or scale != 1:  # a GPU is not asked
         for g in gradients:
-            array = owned(g)
-            array *= scale.astype(array.dtype)
+            g.value = np.multiply(g.value, scale.astype(g.value.dtype), out=np.empty_like(g.value))
             g.note_write()
     return wrap(norm)
 
@@ -66,8 +64,7 @@ def _norm(norms: list[Array], order: float) -> Array:
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """Limit every element of every gradient to [-clip_value, clip_value]."""
     for g in _gradients(parameters):
-        array = owned(g)
-        array.clip(-clip_value, clip_value, out=array)
+        g.value = g.value.clip(-clip_value, clip_value, out=np.empty_like(g.value))
         g.note_write()
 
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import minigrad as mg
-from minigrad import nn, optim
+from minigrad import generation, nn, optim
 from minigrad.autograd.engine import Array
 from minigrad.nn import functional as F
 
@@ -41,9 +41,12 @@ class CharRNN(nn.Module):
 
     def forward(self, x: mg.Tensor, h: mg.Tensor | None = None) -> tuple[mg.Tensor, mg.Tensor]:
         """Numbers of characters (T,) and the state before (1, H): logits (T, V), state after."""
-        one_hot = F.one_hot(x, self.symbols).to(self.output.weight.dtype)  # (T, V)
-        y, h = self.rnn(one_hot, h)  # (T, H)
+        y, h = self.rnn(self.one_hot(x), h)  # (T, H)
         return self.output(y), h
+
+    def one_hot(self, x: mg.Tensor) -> mg.Tensor:
+        """(*) to (*, V)."""
+        return F.one_hot(x, self.symbols).to(self.output.weight.dtype)
 
 
 class Training:
@@ -53,9 +56,10 @@ class Training:
         self.model, self.config = model, config
         self.numbers = mg.tensor(numbers)
         self.trained = [p for p in model.parameters() if p.requires_grad]
-        # The recipe divides by sqrt(sum + 1e-8); sqrt(sum) + 1e-4 is the same where it matters,
-        # at 0, and hardly differs elsewhere.
-        self.optimizer = optim.Adagrad(self.trained, lr=config.lr, eps=1e-4)
+        # The recipe divides by sqrt(1e-8 + the sum of squares).
+        self.optimizer = optim.Adagrad(
+            self.trained, lr=config.lr, initial_accumulator_value=1e-8, eps=0
+        )
         self.position = 0
         self.h: mg.Tensor | None = None  # carried from chunk to chunk, without its graph
         self.smooth_loss = config.length * math.log(config.symbols)
@@ -83,15 +87,10 @@ class Training:
         return value
 
 
-@mg.no_grad()
 def sample(
     model: CharRNN, first: int, length: int, h: mg.Tensor | None, generator: mg.Generator
 ) -> list[int]:
     """Numbers of `length` characters that follow `first`, drawn from the model one by one."""
-    numbers = [first]
-    for _ in range(length):
-        logits, h = model(mg.tensor([numbers[-1]]), h)
-        numbers.append(
-            int(mg.multinomial(F.softmax(logits[-1], dim=-1), 1, generator=generator).item())
-        )
-    return numbers[1:]
+    state = None if h is None else h.unsqueeze(1)  # (1, 1, H): of one text
+    parts = model.one_hot, model.rnn, model.output
+    return generation.generate(*parts, [first], length, state=state, generator=generator)

@@ -120,6 +120,58 @@ def test_char_rnn_starts_as_the_recipe_does():
     assert loss == pytest.approx(109.86, abs=0.1)
 
 
+def test_char_rnn_trains_exactly_as_the_recipe():
+    """Beside the recipe in plain NumPy: 60 updates, the text's end and the clipping among them."""
+    V, H, L, rng = 5, 7, 4, np.random.default_rng(0)
+    text = rng.integers(V, size=90)
+    config = char_rnn.Config(V, hidden=H, length=L, clip=0.2)
+    model = char_rnn.CharRNN(config).double()
+    training = char_rnn.Training(model, text, config)
+
+    drawn = model.rnn.weight_ih_l0, model.rnn.weight_hh_l0, model.output.weight
+    Wxh, Whh, Why = (w.detach().numpy().copy() for w in drawn)
+    bh, by = np.zeros(H), np.zeros(V)
+    weights = Wxh, Whh, Why, bh, by
+    memories = [np.zeros_like(w) for w in weights]
+    smooth, position, clipped = -np.log(1 / V) * L, 0, False
+    h = np.zeros(H)
+    for _ in range(60):
+        if position + L + 1 >= len(text):
+            position, h = 0, np.zeros(H)
+        x, y = text[position : position + L], text[position + 1 : position + L + 1]
+        states, p, loss = [h], [], 0.0
+        for t in range(L):
+            h = np.tanh(Wxh[:, x[t]] + Whh @ states[-1] + bh)
+            scores = np.exp(Why @ h + by)
+            states.append(h)
+            p.append(scores / scores.sum())
+            loss -= np.log(p[t][y[t]])
+        gradients = dWxh, dWhh, dWhy, dbh, dby = [np.zeros_like(w) for w in weights]
+        dh_next = np.zeros(H)
+        for t in reversed(range(L)):
+            dy = p[t].copy()
+            dy[y[t]] -= 1
+            da = (1 - states[t + 1] ** 2) * (Why.T @ dy + dh_next)
+            dWhy += np.outer(dy, states[t + 1])
+            dby += dy
+            dWhh += np.outer(da, states[t])
+            dWxh[:, x[t]] += da
+            dbh += da
+            dh_next = Whh.T @ da
+        for w, dw, memory in zip(weights, gradients, memories, strict=True):
+            clipped = clipped or bool((abs(dw) > 0.2).any())
+            np.clip(dw, -0.2, 0.2, out=dw)
+            memory += dw * dw
+            w -= 0.1 * dw / np.sqrt(memory + 1e-8)
+        smooth = 0.999 * smooth + 0.001 * loss
+        position += L
+
+        assert training.step(*training.next_chunk()) == pytest.approx(loss, rel=1e-9)
+        assert training.smooth_loss == pytest.approx(smooth, rel=1e-12)
+    assert clipped
+    np.testing.assert_allclose(drawn[1].detach().numpy(), Whh, rtol=1e-8, atol=1e-10)
+
+
 def test_char_rnn_goes_back_to_the_start_with_a_zero_state():
     config = char_rnn.Config(5, hidden=4, length=3)
     training = char_rnn.Training(char_rnn.CharRNN(config), np.arange(12) % 5, config)

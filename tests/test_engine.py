@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -1002,6 +1003,50 @@ def test_an_op_with_any_number_of_inputs(count: int) -> None:
         (second,) = mg.grad(gradients[0].sum(), [x[1]])
         expected = values.prod(0) / values[0] / values[1]
         np.testing.assert_allclose(second.value, expected, rtol=1e-12)
+
+
+class Moments(Op):
+    """The sum of all elements, and that of their squares: NumPy gives both as scalars."""
+
+    def total(self, *x: Any) -> Any:
+        self.residuals = x
+        return sum(a.sum() for a in x), sum((a * a).sum() for a in x)
+
+    def vjp(self, g: Any) -> Any:
+        return tuple([g[0] + 2.0 * a * g[1] for a in self.residuals])
+
+
+class MomentsOfOne(Moments):
+    def forward(self, a: Any) -> Any:
+        return self.total(a)
+
+
+class MomentsOfTwo(Moments):
+    def forward(self, a: Any, b: Any) -> Any:
+        return self.total(a, b)
+
+
+class MomentsOfThree(Moments):
+    def forward(self, a: Any, b: Any, c: Any) -> Any:
+        return self.total(a, b, c)
+
+
+@pytest.mark.parametrize("op", [MomentsOfOne, MomentsOfTwo, MomentsOfThree])
+def test_several_outputs_whatever_the_number_of_inputs(op: type[Op]) -> None:
+    """Ops of one and of two inputs have ways of their own through the engine."""
+    xs = [leaf([1.0, 2.0]), leaf([3.0, 4.0]), leaf([5.0, 6.0])]
+    xs = xs[: len(inspect.signature(op.forward).parameters) - 1]
+    first, second = op()(*xs)
+    (first + 10.0 * second).backward()
+    for x in xs:
+        np.testing.assert_array_equal(gradient(x), 1.0 + 20.0 * x.value)
+
+
+@pytest.mark.cpu_only("NumPy alone gives scalars")
+def test_a_value_is_an_array_also_without_dimensions() -> None:
+    x = leaf([1.0, 2.0])
+    for y in (x.sum(), x @ x, MomentsOfOne()(x)[0], MomentsOfTwo()(x, x)[1]):
+        assert type(y.value) is np.ndarray
 
 
 def test_an_op_may_be_called_in_its_own_way() -> None:

@@ -110,27 +110,31 @@ def philox(n: int, k0: int, k1: int) -> Array:
 class Update:
     """One launch of an optimizer's rule over many parameters.
 
-    The table of pointers stays on the GPU, and is sent again only when one of them has changed.
+    The tables of pointers and sizes stay on the GPU; one that has changed is sent again.
     """
 
     def __init__(self) -> None:
-        self.pointers: Array = np.zeros(0, np.uint64)
-        self.on_device: tuple[Array, Array, Array] | None = None
-        self.blocks = 0
+        self.tables: list[tuple[Array, Array]] = []  # on the host, and on the GPU
+        self.sizes: list[int] = []
+        self.chunks: Array = np.zeros((0, 2), np.int32)
 
     def run(self, function: str, rows: list[list[Array]], *settings: float) -> None:
         """`rows`: for each parameter itself, its gradient and its state, contiguous and float32."""
+        sizes = [row[0].size for row in rows]
+        if sizes != self.sizes:
+            chunks = [(i, c) for i, n in enumerate(sizes) for c in range(-(-n // CHUNK))]
+            self.sizes, self.chunks = sizes, np.array(chunks, np.int32).reshape(-1, 2)
         pointers = np.array([[_address(a) for a in row] for row in rows], np.uint64)
-        if self.on_device is None or not np.array_equal(pointers, self.pointers):
-            sizes = np.array([row[0].size for row in rows], np.int64)
-            chunks = [(i, c) for i, n in enumerate(sizes) for c in range(-(-int(n) // CHUNK))]
-            xp = array_module(rows[0][0])
-            host = pointers, sizes, np.array(chunks, np.int32).reshape(-1, 2)
-            self.on_device = tuple(xp.asarray(array) for array in host)
-            self.pointers, self.blocks = pointers, len(chunks)
-        assert self.on_device is not None
+        like, held = rows[0][0], self.tables
+        xp, place = array_module(like), device_of(like)
+        self.tables = []
+        for i, table in enumerate((pointers, np.array(sizes, np.int64), self.chunks)):
+            there = i < len(held) and device_of(held[i][1]) == place
+            same = there and np.array_equal(held[i][0], table)
+            self.tables.append(held[i] if same else (table, xp.asarray(table)))
         numbers = [np.float32(s) for s in settings]
-        _launch(function, rows[0][0], self.blocks, *self.on_device, *numbers)
+        tables = [table for _, table in self.tables]
+        _launch(function, like, len(self.chunks), *tables, *numbers)
 
 
 def _address(array: Array) -> int:

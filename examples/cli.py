@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -81,13 +82,28 @@ def read_book(path: Path | None) -> str:
     """The text of a file without Project Gutenberg's notices, saying so; or the built-in text."""
     if path is None:
         return text.built_in_text()
-    book, front, back = text.cut_gutenberg(text.read_text(path))
+    whole = text.read_text(path)
+    if not whole:
+        raise ValueError(f"{path} is empty")
+    book, front, back = text.cut_gutenberg(whole)
     if front or back:
         print(
             f"{path}: a Project Gutenberg book. Its header ({front:,} characters) and its licence "
             f"({back:,}) are left out."
         )
     return book
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of `path`. Raises ValueError if no file can be put there."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory: give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from error
 
 
 @contextlib.contextmanager
@@ -108,6 +124,8 @@ def clear_errors(prog: str) -> Iterator[None]:
         _stop(prog, f"{name}{error.strerror or error}")
     except ValueError as error:
         _stop(prog, str(error))
+    except MemoryError as error:
+        _stop(prog, f"too little memory for these sizes ({error})")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

@@ -161,40 +161,53 @@ def table(train: Array, truth: Array, forecasts: dict[str, Array], season: int) 
     lines = [f"{'':<16}{'RMSE':>10}{'MAE':>10}{'MAPE':>10}{'MASE':>10}"]
     for name, forecast in forecasts.items():
         percentage = series.mape(truth, forecast)  # says nothing where the truth comes near 0
-        lines.append(
-            f"{name:<16}{series.rmse(truth, forecast):>10.2f}{series.mae(truth, forecast):>10.2f}"
-            + (f"{percentage:>9.1f}%" if percentage < 1000 else f"{'-':>10}")
-            + f"{series.mase(truth, forecast, train, season):>10.2f}"
+        columns = (
+            short(series.rmse(truth, forecast)),
+            short(series.mae(truth, forecast)),
+            f"{percentage:.1f}%" if percentage < 1000 else "-",
+            short(series.mase(truth, forecast, train, season)),
         )
+        lines.append(f"{name:<16}" + "".join(f"{column:>10}" for column in columns))
     return "\n".join(lines)
 
 
-def plot(path: Path, train: Array, truth: Array, forecasts: dict[str, Array], name: str) -> None:
-    """History, truth and forecast as a picture, if matplotlib is there."""
+def short(error: float) -> str:
+    """At most 9 characters; whatever units a series has, three digits that matter."""
+    return f"{error:.2f}" if 0.1 <= error < 1e6 else f"{error:.3g}"
+
+
+def plot(
+    path: Path,
+    train: Array,
+    truth: Array,
+    forecasts: dict[str, Array],
+    name: str,
+    when: Array,
+    unit: str,
+) -> None:
+    """History, truth and forecast over `when`, in `unit`, as a picture, if matplotlib is there."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print("no picture: that needs matplotlib (pip install matplotlib)")
         return
-    shown = train[-8 * len(truth) :]
+    end = len(train)
+    start = max(0, end - 8 * len(truth))
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    start = len(train) - len(shown)
-    axes.plot(range(start, len(train)), shown, color="0.35", label="history")
-    held_out = range(len(train) - 1, len(train) + len(truth))
+    axes.plot(when[start:end], train[start:], color="0.35", label="history")
     for values, label, style in (
         (truth, "truth", {"color": "black", "linewidth": 2.0}),
         (forecasts["LSTM"], "LSTM", {"color": "tab:red", "linewidth": 2.0}),
         (forecasts["seasonal naive"], "seasonal naive", {"color": "tab:blue", "linestyle": ":"}),
     ):
-        axes.plot(held_out, [train[-1], *values], label=label, **style)
-    axes.axvline(len(train) - 1, color="0.7", linewidth=0.8)
-    axes.set(title=f"{name}: {len(truth)} held-out values", xlabel="row", ylabel=name)
+        axes.plot(when[end - 1 :], [train[-1], *values], label=label, **style)
+    axes.axvline(when[end - 1], color="0.7", linewidth=0.8)
+    axes.set(title=f"{name}: {len(truth)} held-out values", xlabel=unit, ylabel=name)
     axes.legend(loc="upper left")
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     try:
-        figure.savefig(unfinished, format=path.suffix[1:] or "png", dpi=120)
+        figure.savefig(unfinished, format=path.suffix[1:], dpi=120)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -207,8 +220,11 @@ def verdict(rmse: float, reference: float) -> str:
         return (
             f"The LSTM beats seasonal naive: its RMSE is {100 * (1 - rmse / reference):.0f}% lower."
         )
+    if rmse == reference:
+        return "The LSTM does NOT beat seasonal naive: their RMSE is the same."
+    how_much = f"{rmse / reference:.1f} times as high" if reference else f"{rmse:.3g}, not 0"
     return (
-        f"The LSTM does NOT beat seasonal naive: its RMSE is {rmse / reference:.1f} times as high. "
+        f"The LSTM does NOT beat seasonal naive: its RMSE is {how_much}. "
         "Repeating last season would have been the better forecast."
     )
 
@@ -218,8 +234,10 @@ def run(given: argparse.Namespace) -> int:
         if given.column is not None:
             raise ValueError("--column names a column of a file: give the file with --csv")
         values, name = flights(), "airline passengers (thousands)"
+        when, unit = 1949 + np.arange(len(values)) / 12, "year"
     else:
         values, name = series.read_csv(given.csv, given.column)
+        when, unit = np.arange(1, len(values) + 1), "row"
     tutorial = given.recipe == "tutorial"
     given.horizon = given.horizon or 12
     found = ""
@@ -234,8 +252,10 @@ def run(given: argparse.Namespace) -> int:
     if len(values) < needed:
         raise ValueError(
             f"the series has {len(values)} values, and a window of {given.window}, a season of "
-            f"{given.season} and a horizon of {given.horizon} need {needed}"
+            f"{given.season} and a horizon of {given.horizon} need {needed} (smaller ones can be "
+            "given: --window, --season, --horizon)"
         )
+    cli.check_writable(given.plot)
     train, truth = values[: -given.horizon], values[-given.horizon :]
     print(
         f"{name}: {len(values)} values, the last {given.horizon} held out; "
@@ -258,8 +278,17 @@ def run(given: argparse.Namespace) -> int:
     print("\n" + table(train, truth, forecasts, given.season) + "\n")
     errors = {name: series.rmse(truth, f) for name, f in forecasts.items()}
     print(verdict(errors["LSTM"], errors["seasonal naive"]))
-    plot(given.plot, train, truth, forecasts, name)
+    plot(given.plot, train, truth, forecasts, name, when, unit)
     return 0
+
+
+def picture(argument: str) -> Path:
+    """For `type=`: the name of a picture."""
+    if not argument.endswith((".png", ".svg", ".pdf", ".jpg")):
+        raise argparse.ArgumentTypeError(
+            f"{argument!r} is no picture: expected a name that ends in .png, .svg, .pdf or .jpg"
+        )
+    return Path(argument)
 
 
 def parser() -> cli.Parser:
@@ -287,7 +316,7 @@ def parser() -> cli.Parser:
     add("--lr", cli.positive(float), "learning rate (default: 0.01; tutorial: 0.001)")
     add("--seed", cli.not_negative(int), "same seed, same run", default=0)
     add("--device", cli.device, "'cpu', or 'cuda' for a GPU", default="cpu", metavar="NAME")
-    add("--plot", Path, "the picture", default=Path("runs/forecast.png"), metavar="FILE")
+    add("--plot", picture, "the picture", default=Path("runs/forecast.png"), metavar="FILE")
     return result
 
 

@@ -10,6 +10,7 @@ nothing starts at 25 ln V, for V different characters.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,10 @@ def run(given: argparse.Namespace) -> None:
     vocabulary = Vocabulary(text)
     config = Config(len(vocabulary), given.hidden, given.length, given.lr)
     if len(text) < config.length + 2:
-        raise ValueError(f"{len(text)} characters are too few for chunks of {config.length}")
+        raise ValueError(
+            f"{len(text):,} characters are too few for chunks of {config.length:,}: give a longer "
+            "text or a smaller --length"
+        )
     print(f"data has {len(text)} characters, {len(vocabulary)} unique.")
     model = CharRNN(config)
     training = Training(model, vocabulary.encode(text), config)
@@ -56,7 +60,12 @@ def run(given: argparse.Namespace) -> None:
             numbers = sample(model, int(x[0]), 200, training.h, generator)
             written = vocabulary.decode(numbers).encode("latin-1").decode("utf-8", "replace")
             print(f"----\n {written} \n----")
-        training.step(x, y)
+        loss = training.step(x, y)
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"training diverged: the loss is {loss} at iteration {n}. Try a lower learning "
+                f"rate: --lr {given.lr / 4:g}"
+            )
         if n % given.every == 0:
             print(f"iter {n}, loss: {training.smooth_loss:f}")
 

@@ -68,9 +68,9 @@ class Run:
         self.train, self.held_out = split(self.vocabulary.encode(text), options["held_out"])
         if len(self.held_out) <= config.length:
             raise ValueError(
-                f"the text is too short: of its {len(text):,} characters {len(self.held_out)} are "
-                f"held out, and evaluation needs more than {config.length} (see --held-out and "
-                "--length)"
+                f"{len(self.held_out):,} of the text's {len(text):,} characters are held out, too "
+                f"few to evaluate with: more than {config.length:,} are needed. A longer text, a "
+                "greater --held-out or a smaller --length helps"
             )
         self.prompt = self.vocabulary.decode(self.held_out[: config.length])
         self.model = CharLSTM(config).to(self.device)
@@ -191,7 +191,7 @@ def fingerprint(text: str) -> str:
 
 
 def in_both_units(loss: float) -> str:
-    return f"{loss:.3f} nats = {loss / math.log(2):.3f} bits per character"
+    return f"{loss:z.3f} nats = {loss / math.log(2):z.3f} bits per character"
 
 
 def indented(text: str) -> str:
@@ -217,8 +217,11 @@ def train(given: argparse.Namespace) -> int:
             options.pop(name, None)
         if options["lr"] is None:
             options["lr"] = 0.001 if given.recipe == "windows" else 0.003
+        if given.steps and given.minutes:
+            raise ValueError("--steps and --minutes both say how long: give one of them")
     text = cli.read_book(given.text)
     run = Run(options, text, path)
+    cli.check_writable(path)
     trainer = run.trainer
     assert trainer is not None
     if saved is not None:
@@ -232,9 +235,10 @@ def train(given: argparse.Namespace) -> int:
         f"characters, {len(run.vocabulary)} different; the last {len(run.held_out):,} are held out"
     )
     count = sum(p.numel() for p in run.model.parameters())
+    layers = "1 LSTM layer" if run.config.layers == 1 else f"{run.config.layers} LSTM layers"
     print(
-        f"model: recipe {run.config.recipe}, {run.config.layers} LSTM layers of "
-        f"{run.config.hidden}, {count:,} weights, on {run.device}"
+        f"model: recipe {run.config.recipe}, {layers} of {run.config.hidden}, {count:,} weights, "
+        f"on {run.device}"
     )
     order, baseline = best_ngram(run.train, run.held_out, len(run.vocabulary))
     print(f"to beat: held-out {in_both_units(baseline)} (the best n-gram, n = {order})")
@@ -242,7 +246,7 @@ def train(given: argparse.Namespace) -> int:
         set_length(trainer, run, given)
         keep_earlier_run(path)
     if trainer.done >= trainer.steps:
-        print(f"all {trainer.steps} steps are done: nothing left to do (--steps N goes on to N)")
+        print(f"{trainer.done} steps are done: nothing left to do (--steps N goes on to N)")
         return 0
     print(f"steps: {trainer.done} of {trainer.steps} done; Ctrl-C saves and stops", flush=True)
     again = command_again(given)
@@ -261,7 +265,7 @@ def train(given: argparse.Namespace) -> int:
     verdict = "better" if loss < baseline else "not yet better"
     print(
         f"best held-out loss: {in_both_units(loss)}, at step {trainer.best['step']}: {verdict} "
-        f"than the n-gram's {baseline:.3f} nats"
+        f"than the n-gram's {baseline:z.3f} nats"
     )
     print(f"saved to {path}. Let it write:\n    {PROG} sample{checkpoint_option(path)}")
     return 0
@@ -284,11 +288,11 @@ def refuse_new_settings(given: argparse.Namespace) -> None:
 
 
 def keep_earlier_run(path: Path) -> None:
-    """A new run does not overwrite an earlier one, which may have taken hours."""
+    """A new run does not overwrite the one before, which may have taken hours."""
     if path.is_file():
         kept = path.with_name(path.name + ".old")
         path.replace(kept)
-        print(f"{path} holds an earlier run (--resume goes on with one): kept as {kept}")
+        print(f"the earlier run in {path} is kept as {kept} (--resume would have gone on with it)")
 
 
 def set_length(trainer: Trainer, run: Run, given: argparse.Namespace) -> None:
@@ -315,7 +319,8 @@ def load_run(path: Path, device: mg.device) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"no checkpoint at {path}: train first, or say where with --checkpoint")
     saved = mg.load(path, map_location=str(device))
-    if not isinstance(saved, dict) or "characters" not in saved.get("config", {}):
+    config = saved.get("config") if isinstance(saved, dict) else None
+    if not isinstance(config, dict) or not {"characters", "fingerprint", "model"} <= set(config):
         raise ValueError(f"{path} is a checkpoint, but not of this program")
     return saved
 
@@ -373,9 +378,8 @@ def parser() -> cli.Parser:
         ("train", "train a model", _add_train),
         ("sample", "let a trained model write", _add_sample),
     ):
-        words = f"{what}; '{PROG} {name} --help' lists the options"
         command = commands.add_parser(
-            name, prog=f"{PROG} {name}", help=words, description=f"{what.capitalize()}."
+            name, prog=f"{PROG} {name}", help=what, description=f"{what.capitalize()}."
         )
         add(command)
         command.option(
@@ -384,6 +388,7 @@ def parser() -> cli.Parser:
         command.option(
             "--checkpoint", Path, "where the run is kept", default=CHECKPOINT, metavar="FILE"
         )
+        result.epilog = f"{result.epilog}\n\n{command.format_help()}"  # all options with --help
     return result
 
 
@@ -430,7 +435,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words.insert(0, "train")
-    given = parser().parse_args(words)
+    result = parser()
+    if words[0] not in ("train", "sample", "-h", "--help"):
+        result.error(f"{words[0]!r}: expected train or sample; a text is given with --text FILE")
+    given = result.parse_args(words)
     with cli.clear_errors(PROG):
         return train(given) if given.command == "train" else sample(given)
 

@@ -10,39 +10,47 @@ from pathlib import Path
 import numpy as np
 
 from minigrad.autograd.engine import Array
+from minigrad.data.text import read_text
 
 
 def read_csv(path: str | Path, column: str | None = None) -> tuple[Array, str]:
     """The numbers of one column of a file that has a line of names first, and the column's name.
 
     Without `column`, the only column of numbers.  Raises OSError if the file cannot be read, and
-    ValueError, naming columns or row, if there is no such column or a value is not a number.
+    ValueError, naming columns or line, if there is no such column or a value is not a number.
     """
-    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-        sample = file.read(4096)
-        file.seek(0)
-        delimiter = max(",;\t", key=sample.split("\n")[0].count)
-        rows = [row for row in csv.reader(file, delimiter=delimiter) if any(map(str.strip, row))]
+    lines = read_text(path).split("\n")
+    reader = csv.reader(lines, delimiter=max(",;\t", key=lines[0].count))
+    try:
+        rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     if len(rows) < 2:
         raise ValueError(f"{path} holds no line of names followed by rows of values")
-    names = [name.strip() for name in rows[0]]
+    header, first = rows[0][1], rows[1][1]
+    names = [name.strip() for name in header]
     listed = ", ".join(repr(name) for name in names)
-    if all(map(_is_number, rows[0])):
+    if all(map(_is_number, header)):
         raise ValueError(f"the first line of {path} must name the columns, not hold numbers")
     if column is None:
-        numeric = [i for i, name in enumerate(names) if i < len(rows[1]) and _is_number(rows[1][i])]
-        if len(numeric) != 1:
-            raise ValueError(f"which column of {path}? It has {listed}")
-        column = names[numeric[0]]
+        numeric = [name for name, value in zip(names, first) if _is_number(value)]
+        if not numeric:
+            raise ValueError(f"{path} has no column of numbers: below its names stands {first}")
+        if len(numeric) > 1:
+            raise ValueError(f"which column of {path}? It has {listed}: name one with --column")
+        column = numeric[0]
     if column not in names:
         raise ValueError(f"{path} has no column {column!r}; it has {listed}")
     at = names.index(column)
     values = []
-    for number, row in enumerate(rows[1:], start=1):
+    for line, row in rows[1:]:
         value = row[at].strip() if at < len(row) else ""
         if not _is_number(value):
             what = repr(value) if value else "nothing"
-            raise ValueError(f"{path}: row {number} of column {column!r} holds {what}, no number")
+            raise ValueError(
+                f"{path}, line {line}: column {column!r} holds {what}, and a number is needed in "
+                "every row"
+            )
         values.append(float(value))
     return np.array(values), column
 

@@ -101,7 +101,9 @@ def read_text(path: str | Path) -> str:
     """
     raw = Path(path).read_bytes()
     if b"\0" in raw:
-        raise ValueError(f"{path} is not a text file: it contains zero bytes")
+        raise ValueError(
+            f"{path} is not a text file: it contains zero bytes (if it is UTF-16, save it as UTF-8)"
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:

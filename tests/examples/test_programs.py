@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from examples import forecasting, lstm_by_hand, min_char_rnn, text_generation
-from minigrad.checkpoint import load
+from minigrad.checkpoint import load, save
 
 ROOT = Path(__file__).parent.parent.parent
 TEXT = "The cat sat on the mat. The dog sat on the cat. A rat ran!\n" * 40
@@ -210,7 +210,7 @@ def test_min_char_rnn_reads_bytes(tmp_path, capsys):
 def table(out):
     return {
         name: [float(x.rstrip("%")) for x in numbers.split() if x != "-"]
-        for name, numbers in re.findall(r"^(LSTM|naive|seasonal naive) +([\d.% -]+)$", out, re.M)
+        for name, numbers in re.findall(r"^(LSTM|naive|seasonal naive) +([\d.%e+ -]+)$", out, re.M)
     }
 
 
@@ -270,6 +270,13 @@ def test_the_verdict_is_plain():
     assert "50% lower" in forecasting.verdict(10, 20)
     assert "does NOT beat seasonal naive" in forecasting.verdict(40, 20)
     assert "2.0 times" in forecasting.verdict(40, 20)
+    assert "the same" in forecasting.verdict(0, 0)
+    assert "is 0.5, not 0" in forecasting.verdict(0.5, 0)
+
+
+def test_errors_of_any_size_fit_into_their_column():
+    given = {24.776: "24.78", 0.0012345: "0.00123", 12345678.9: "1.23e+07", 0.0: "0"}
+    assert {error: forecasting.short(error) for error in given} == given
 
 
 # --- lstm_by_hand ---------------------------------------------------------------------------------
@@ -302,7 +309,10 @@ def test_help(name, capsys):
         with pytest.raises(SystemExit) as stop:
             PROGRAMS[name](arguments)
         assert stop.value.code == 0
-        assert f"python -m examples.{name}" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert f"python -m examples.{name}" in out
+        if name == "text_generation" and arguments == ["--help"]:
+            assert "--text FILE" in out and "--prompt TEXT" in out  # the options of both commands
 
 
 @pytest.mark.parametrize(
@@ -310,7 +320,14 @@ def test_help(name, capsys):
     [
         ("text_generation", ["--text", "nowhere.txt"], "nowhere.txt: No such file"),
         ("text_generation", ["--text", "."], "Is a directory"),
-        ("text_generation", ["--text", "SHORT"], "too short"),
+        ("text_generation", ["--text", "SHORT"], "A longer text"),
+        ("text_generation", ["--text", "EMPTY"], "EMPTY is empty"),
+        ("text_generation", ["--checkpoint", "."], "is a directory"),
+        ("text_generation", ["--checkpoint", "SHORT/run.ckpt"], "cannot be written"),
+        ("text_generation", ["--steps", "5", "--minutes", "1"], "give one of them"),
+        ("text_generation", ["--hidden", "100000000"], "too little memory"),
+        ("text_generation", ["sample", "--checkpoint", "OTHER"], "not of this program"),
+        ("text_generation", ["book.txt"], "--text FILE"),
         ("text_generation", ["--hidden", "0"], "'0' is not a whole number greater than 0"),
         ("text_generation", ["--lr", "nan"], "'nan' is not a number"),
         ("text_generation", ["--dropout", "1"], "below 1"),
@@ -329,19 +346,24 @@ def test_help(name, capsys):
         ("min_char_rnn", ["--text", "EMPTY"], "empty"),
         ("min_char_rnn", ["--text", "SHORT"], "too few"),
         ("min_char_rnn", ["--iterations", "many"], "'many'"),
+        ("min_char_rnn", ["--lr", "1e300"], "lower learning rate"),
         ("forecasting", ["--csv", "nowhere.csv"], "No such file"),
         ("forecasting", ["--csv", "CSV", "--column", "price"], "it has 'day', 'sold'"),
-        ("forecasting", ["--csv", "CSV", "--column", "day"], "row 1 of column 'day' holds 'Mon'"),
+        ("forecasting", ["--csv", "CSV", "--column", "day"], "line 2: column 'day' holds 'Mon'"),
         ("forecasting", ["--csv", "CSV"], "has 2 values"),
         ("forecasting", ["--column", "sold"], "give the file with --csv"),
         ("forecasting", ["--horizon", "140"], "has 144 values"),
+        ("forecasting", ["--plot", "SHORT/x.png"], "cannot be written"),
+        ("forecasting", ["--plot", "x.csv"], "expected a name that ends in .png"),
         ("lstm_by_hand", ["--fast"], "unrecognized"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of overflow, with --lr 1e300
 def test_a_mistake_gets_one_clear_line(name, arguments, message, tmp_path, capsys, monkeypatch):
     files = {"SHORT": "abc", "EMPTY": "", "CSV": "day,sold\nMon,1\nTue,2\n"}
     for file, content in files.items():
         (tmp_path / file).write_text(content)
+    save({"config": {"characters": "abc"}}, tmp_path / "OTHER")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         PROGRAMS[name](arguments)
@@ -350,7 +372,7 @@ def test_a_mistake_gets_one_clear_line(name, arguments, message, tmp_path, capsy
     assert message in error
     assert error.startswith(f"python -m examples.{name}")
     assert error.count("\n") == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(files)  # nothing left behind
+    assert {p.name for p in tmp_path.iterdir()} == {*files, "OTHER"}  # nothing left behind
 
 
 def test_a_reader_that_goes_away_is_no_traceback():

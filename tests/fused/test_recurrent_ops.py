@@ -224,9 +224,10 @@ def test_huge_inputs_saturate_without_a_warning(kind: str, scale: float) -> None
     assert all(np.isfinite(a).all() for a in [*values, *found])
 
 
+@pytest.mark.parametrize("B", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_kept_without_a_backward_pass(kind: str) -> None:
-    case = Case(kind, 4, 3, 2, 3)
+def test_nothing_is_kept_without_a_backward_pass(kind: str, B: int) -> None:
+    case = Case(kind, 4, B, 2, 3)
     recorded, op, unrecorded = case.op(), case.op(), case.op()
     outputs = recorded(*leaves(case.arrays()))
     assert recorded.residuals is not None
@@ -238,10 +239,11 @@ def test_nothing_is_kept_without_a_backward_pass(kind: str) -> None:
         np.testing.assert_array_equal(y.value, expected.value)
 
 
+@pytest.mark.parametrize("B", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
-def test_backward_twice_gives_the_same(kind: str) -> None:
+def test_backward_twice_gives_the_same(kind: str, B: int) -> None:
     """The rule must not spoil what forward left for it."""
-    case = Case(kind, 5, 2, 2, 3)
+    case = Case(kind, 5, B, 2, 3)
     inputs = leaves(case.arrays())
     outputs = case.op()(*inputs)
     targets = [x for x in inputs if x is not None]

@@ -365,11 +365,8 @@ class Tensor(Node):
         return builtins.bool((self == element).any())
 
     def __deepcopy__(self, memo: dict[builtins.int, Any]) -> Any:
-        if id(self) in memo:
-            return memo[id(self)]
         self._refuse_history("copied")
         new = object.__new__(type(self))
-        memo[id(self)] = new
         new._set(self.value.copy(), self.live)
         new._grad = copy.deepcopy(self._grad, memo)
         return new
@@ -636,34 +633,26 @@ class Tensor(Node):
 
     def to(self, *arguments: Any, dtype: Any = None, device: Any = None, **keywords: Any) -> Any:
         """`self` in another dtype, on another device, or as another tensor is."""
-        unknown = set(keywords) - {"non_blocking", "copy"}
-        if unknown:
-            raise TypeError(f"to() does not know {sorted(unknown)}")
-        for argument in arguments:
-            if isinstance(argument, Node):
-                dtype, device = argument.value.dtype, device_of(argument.value)
-            elif isinstance(argument, Device | str):
-                device = argument
-            elif not isinstance(argument, builtins.bool):  # PyTorch's non_blocking, copy
-                dtype = argument
+        copy = keywords.pop("copy", False)
+        where, dtype = parse_to(*arguments, dtype=dtype, device=device, **keywords)
         y: Any = self
-        if device is not None:
-            where = Device(device)
+        if where is not None:
             here = self.device
             if where.type != here.type or where.index not in (None, here.index):
                 y = ToDevice(where)(y)
         if dtype is not None:
-            y = cast(y, np.dtype(dtype))
-        return y.clone() if keywords.get("copy") and y is self else y
+            y = cast(y, dtype)
+        return y.clone() if copy and y is self else y
 
     def cpu(self) -> Any:
         return self.to(device="cpu")
 
     def cuda(self, device: Any = None) -> Any:
-        where = Device("cuda", device) if isinstance(device, builtins.int) else device
-        return self.to(device=where or "cuda")
+        return self.to(device="cuda" if device is None else device)
 
     def type_as(self, other: Node) -> Any:
+        if not isinstance(other, Node):
+            raise TypeError(f"type_as() takes a Tensor, not {type(other).__name__}")
         return self.to(other)
 
     def half(self) -> Any:
@@ -908,6 +897,34 @@ def _rebuilt(cls: type[Tensor], value: Array, live: bool) -> Any:
     new = object.__new__(cls)
     new._set(value, live)
     return new
+
+
+def parse_to(
+    *arguments: Any,
+    dtype: Any = None,
+    device: Any = None,
+    tensor: Any = None,
+    non_blocking: bool = False,
+) -> tuple[Device | None, DType | None]:
+    """The device and the dtype that `to(...)` was given, each None if it was not.
+
+    An int is the number of a GPU; True and False are PyTorch's `non_blocking`, and change nothing.
+    """
+    for argument in (*arguments, tensor):
+        if isinstance(argument, Node):
+            dtype, device = argument.value.dtype, device_of(argument.value)
+        elif isinstance(argument, bool) or argument is None:
+            continue
+        elif isinstance(argument, Device | str | int):
+            device = argument
+        else:
+            dtype = argument
+    if isinstance(device, int):
+        device = Device("cuda", device)
+    return (
+        None if device is None else Device(device),
+        None if dtype is None else np.dtype(dtype),
+    )
 
 
 def is_tensor(x: Any) -> bool:

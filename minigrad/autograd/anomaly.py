@@ -302,13 +302,13 @@ def _forward_cause(
     specific = _by_op(op, known)
     if specific:
         return specific
+    if any(0 in r.shape for r in known):
+        return "a mean over no elements: 0 / 0"
     if deliberate:
         return (
             "inf - inf, 0 * inf or inf / inf: an input was infinite (a row in which everything is "
             "masked with -inf?)"
         )
-    if any(0 in r.shape for r in known):
-        return "a mean over no elements: 0 / 0"
     return _overflow(known, result)
 
 

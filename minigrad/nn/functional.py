@@ -527,8 +527,6 @@ def _rows_of_scores(
             raise IndexError(
                 f"Target {bad[0]} is out of bounds: there are {C} classes, 0 to {C - 1}"
             )
-        if w is None and not ignores:
-            return x, t, None, shape
         if ignores:
             t = np.where(ignored, 0, t)
         a = np.ones(t.shape, like.dtype) if w is None else w[t]

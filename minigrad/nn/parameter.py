@@ -39,9 +39,7 @@ class Parameter(Tensor):
         return super().__getitem__(index) if grad_mode.enabled else self.data[index]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
-        if id(self) not in memo:
-            memo[id(self)] = type(self)(Tensor.clone(self.detach()), self.requires_grad)
-        return memo[id(self)]
+        return type(self)(Tensor.clone(self.detach()), self.requires_grad)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return type(self), (self.value, self.requires_grad)

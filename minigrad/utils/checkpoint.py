@@ -145,8 +145,6 @@ _DIFFERENT = (
 def _same_place(edge: Any, again: Any, originals: dict[Any, Any]) -> bool:
     """Whether a gradient sent to `again`, in the second run, would go to `edge` in the first."""
     if isinstance(edge, engine.Output) and isinstance(again, engine.Output):
-        if not edge.edges or not again.edges or edge is again:
-            return True
         return edge.index == again.index and _same_place(edge.edges[0], again.edges[0], originals)
     return edge is originals.get(again, again)
 

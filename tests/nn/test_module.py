@@ -62,6 +62,7 @@ def test_shared_parameters_count_once() -> None:
     assert list(net.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
     twice = nn.Sequential(net[0], net[0])
     assert len(list(twice.parameters())) == 2
+    assert [name for name, _ in twice.named_modules()] == ["", "0"]
     assert len(list(twice.named_modules(remove_duplicate=False))) == 3
     copied = copy.deepcopy(net)
     assert copied[0].weight is copied[1].weight

@@ -28,6 +28,11 @@ def message_of(call: Callable[[], Any]) -> str:
     return str(caught.value)
 
 
+def likely_cause(message: str) -> str:
+    """Without the lines of code that the message quotes: they stand in the tables below."""
+    return message.partition("  likely cause: ")[2]
+
+
 FORWARD: list[tuple[str, Callable[[], Any], str, str]] = [
     ("log of 0", lambda: leaf([1.0, 0.0]).log(), "Log returned infinite", "the logarithm of 0"),
     ("log of -1", lambda: leaf([1.0, -1.0]).log(), "Log returned nan", "negative number"),
@@ -56,8 +61,8 @@ FORWARD: list[tuple[str, Callable[[], Any], str, str]] = [
 )
 def test_forward_causes(call: Callable[[], Any], headline: str, cause: str) -> None:
     message = message_of(call)
-    assert headline in message
-    assert cause in message
+    assert headline in message.splitlines()[0]
+    assert cause in likely_cause(message)
 
 
 def test_the_message_names_line_index_value_and_range() -> None:
@@ -106,7 +111,7 @@ def test_backward_causes(
     message = message_of(step)
     assert message.startswith(f"{op} returned ")
     assert "in the backward pass, in the gradient of its input " in message
-    assert cause in message
+    assert cause in likely_cause(message)
     assert "the gradient that arrived: shape" in message
     assert "loss = function(x * 1.0)" in message or "lambda x:" in message  # the forward line
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from minigrad.autograd.engine import Array, Node, wrap
-from minigrad.device import array_module, device, device_of, to_device
+from minigrad.device import array_module, device_of, to_device
 from minigrad.nn.parameter import Parameter
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor, parse_to
 
 
 class IncompatibleKeys(NamedTuple):
@@ -432,7 +432,7 @@ class Module:
         Parameters remain the same objects with another value, so optimizers stay valid.  Integer
         and bool buffers keep their dtype.
         """
-        where, dtype = _parse_to(*args, **kwargs)
+        where, dtype = parse_to(*args, **kwargs)
         if dtype is not None and dtype.kind != "f":
             raise TypeError(f"Module.to only accepts floating dtypes, got {dtype}")
 
@@ -464,7 +464,7 @@ class Module:
 
     def cuda(self, device: Any = None) -> Self:
         """Move to a GPU: the current one, or the one of this number."""
-        return self.to(f"cuda:{device}" if isinstance(device, int) else device or "cuda")
+        return self.to("cuda" if device is None else device)
 
     def type(self, dst_type: Any) -> Self:
         """Parameters and floating buffers in this dtype."""
@@ -631,29 +631,3 @@ def _value_like(given: Any, old: Array, keep: bool) -> Array:
     if keep:
         return value
     return to_device(value, device_of(old)).astype(old.dtype, copy=False)
-
-
-def _parse_to(*args: Any, **kwargs: Any) -> tuple[device | None, np.dtype[Any] | None]:
-    """The device and dtype that `to` was given, each None if not."""
-    where, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
-    like = kwargs.pop("tensor", None)
-    kwargs.pop("non_blocking", None)
-    if kwargs:
-        raise TypeError(f"to() got unexpected keyword arguments {list(kwargs)}")
-    for arg in args:
-        if isinstance(arg, Node):
-            like = arg
-        elif isinstance(arg, bool) or arg is None:
-            continue  # non_blocking
-        elif isinstance(arg, device | int) or str(arg).startswith(("cpu", "cuda")):
-            where = arg
-        else:
-            dtype = arg
-    if like is not None:
-        where, dtype = device_of(like.value), like.value.dtype
-    if isinstance(where, int):
-        where = f"cuda:{where}"
-    return (
-        None if where is None else device(where),
-        None if dtype is None else np.dtype(dtype),
-    )

@@ -115,6 +115,7 @@ def _in_one_launch(
         return None
     V, H = output.weight.shape
     plain = not (rnn.bidirectional or rnn.proj_size or (rnn.training and rnn.dropout))
+    plain = plain and not any(m._forward_hooks or m._forward_pre_hooks for m in (rnn, output))
     parameters = [p.value for module in (rnn, output) for p in module.parameters()]
     if not (length and plain and prompt[-1] < V and all(map(usable, parameters))):
         return None

@@ -64,6 +64,21 @@ def test_equals_the_plain_loop(
 
 @needs_compiler
 @pytest.mark.cpu_only("the kernel is emulated")
+def test_hooks_of_the_modules_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = net("lstm", 4, 2, 3, 1)
+    launched = on_cpu.install(monkeypatch)
+    monkeypatch.setattr(generation, "usable", lambda x: True)
+    seen: list[Any] = []
+    handle = modules[1].register_forward_hook(lambda module, args, y: seen.append(module))
+    generation.generate(*modules, [0], 5)
+    assert len(seen) == 5 and not launched
+    handle.remove()
+    generation.generate(*modules, [0], 5)
+    assert len(seen) == 5 and launched == ["write_text"]
+
+
+@needs_compiler
+@pytest.mark.cpu_only("the kernel is emulated")
 def test_nan_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     modules = net("lstm", 4, 2, 3, 1)
     modules[2].bias.data[1] = float("nan")

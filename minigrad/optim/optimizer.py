@@ -155,13 +155,8 @@ class Optimizer:
                 f"a parameter of shape {x.shape} and dtype {x.dtype} has a gradient of shape "
                 f"{g.shape} and dtype {g.dtype}: was it changed after backward()?"
             )
-        new = self._complete(state, x, names, group)
+        tensors, new = self._complete(state, x, names, group)
         t = 1 if new else 2  # this is all that a rule needs to know that does not count
-        tensors = [state[name] for name in names]
-        for tensor in tensors:
-            held = tensor.value
-            if held.dtype != x.dtype or held.device != x.device:  # after model.to(...)
-                tensor.value = _like(held, x)
         if self.counts:
             step = state["step"]
             t = int(step.value) + 1
@@ -170,16 +165,20 @@ class Optimizer:
 
     def _complete(
         self, state: dict[str, Any], x: Array, names: tuple[str, ...], group: dict[str, Any]
-    ) -> bool:
-        """Make what the state of the parameter `x` lacks. Whether it lacked anything."""
-        new = False
+    ) -> tuple[list[Tensor], bool]:
+        """The state of the parameter `x`, made where it is missing, and whether any was missing."""
+        tensors, new = [], False
         for name in names:
-            if name not in state:
-                state[name] = wrap(np.full_like(x, self.initial(group)))
+            tensor = state.get(name)
+            if tensor is None:
+                tensor = state[name] = wrap(np.full_like(x, self.initial(group)))
                 new = True
+            elif tensor.value.dtype != x.dtype or tensor.value.device != x.device:
+                tensor.value = _like(tensor.value, x)  # after model.to(...)
+            tensors.append(tensor)
         if self.counts and "step" not in state:
             state["step"] = wrap(np.array(0.0))  # on the host: reading it never waits for a GPU
-        return new
+        return tensors, new
 
     def _update(self, p: Tensor, tensors: list[Tensor], settings: tuple[Any, ...]) -> None:
         """Run the rule over `p`, in chunks if it is large."""

@@ -1,11 +1,11 @@
 """minigrad: PyTorch's names on NumPy arrays, for recurrent nets."""
 
 from minigrad import random as random
-from minigrad.autograd.engine import grad as grad
 from minigrad.autograd.grad_mode import enable_grad as enable_grad
 from minigrad.autograd.grad_mode import is_grad_enabled as is_grad_enabled
 from minigrad.autograd.grad_mode import no_grad as no_grad
 from minigrad.autograd.grad_mode import set_grad_enabled as set_grad_enabled
+from minigrad.autograd.gradients import grad as grad
 from minigrad.checkpoint import load as load
 from minigrad.checkpoint import save as save
 from minigrad.cuda import get_float32_matmul_precision as get_float32_matmul_precision

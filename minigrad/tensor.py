@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from minigrad import functions
-from minigrad.autograd import engine
+from minigrad.autograd import engine, gradients
 from minigrad.autograd.engine import Array, Identity, Node, Op, wrap
 from minigrad.autograd.grad_mode import grad_mode
 from minigrad.device import device as Device
@@ -180,8 +180,8 @@ class Tensor(Node):
         retain_graph: builtins.bool | None = None,
         create_graph: builtins.bool = False,
     ) -> None:
-        """See `engine.backward`."""
-        engine.backward(self, gradient, retain_graph, create_graph)
+        """See `gradients.backward`."""
+        gradients.backward(self, gradient, retain_graph, create_graph)
 
     @property
     def requires_grad(self) -> builtins.bool:

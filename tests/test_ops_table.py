@@ -69,9 +69,7 @@ def gradients(case: OpCase, inputs: list[Any], seed: int, create_graph: bool) ->
     outputs = live(outputs_of(case, inputs))
     rng = np.random.default_rng(seed + 100)
     given = [wrap(frozen(rng.standard_normal(y.shape).astype(y.dtype))) for y in outputs]
-    return list(
-        engine.grad(outputs, live(inputs), given, create_graph=create_graph, allow_unused=True)
-    )
+    return list(mg.grad(outputs, live(inputs), given, create_graph=create_graph, allow_unused=True))
 
 
 def subclasses(base: type) -> set[type]:
@@ -187,7 +185,7 @@ def test_strided_inputs_and_cotangents(case: OpCase, seed: int) -> None:
     outputs = live(outputs_of(case, strided))
     rng = np.random.default_rng(seed + 100)
     given = [wrap(_strided(rng.standard_normal(y.shape))) for y in outputs]
-    found = engine.grad(outputs, live(strided), given, allow_unused=True)
+    found = mg.grad(outputs, live(strided), given, allow_unused=True)
     for g, h in zip(plain, found, strict=True):
         if g is not None:
             np.testing.assert_allclose(h.value, g.value, rtol=1e-10, atol=1e-12)

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [  # each imports only from those before it, or from its own
     {"autograd.grad_mode", "random"},
     {"autograd.engine"},
+    {"autograd.gradients"},
     {"device"},
     {"dtypes"},
     {"cuda"},

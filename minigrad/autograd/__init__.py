@@ -1,12 +1,13 @@
-"""Automatic differentiation: engine.py is the whole of it, the rest are tools on top."""
+"""Automatic differentiation: engine.py is the whole of it, the rest are doors and tools."""
 
 from minigrad.autograd import engine as engine  # first: everything else stands on it
 from minigrad.autograd import functional as functional
 from minigrad.autograd.anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
-from minigrad.autograd.engine import Op, backward, grad
+from minigrad.autograd.engine import Op
 from minigrad.autograd.function import Function
 from minigrad.autograd.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minigrad.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
+from minigrad.autograd.gradients import backward, grad
 
 __all__ = [
     "Function",

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Identity, Node, grad, wrap
+from minigrad.autograd.engine import Identity, Node, wrap
 from minigrad.autograd.grad_mode import enable_grad
+from minigrad.autograd.gradients import grad
 from minigrad.ops.shape import stack
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from minigrad import device as devices
 from minigrad.autograd import engine
 from minigrad.autograd.engine import Array, Identity, Node
+from minigrad.autograd.gradients import grad
 
 
 class GradcheckError(RuntimeError):
@@ -86,9 +87,7 @@ def gradgradcheck(
         xs = arguments[: len(inputs)]
         ys = _differentiable(fn(*xs))
         wanted = [x for x in xs if isinstance(x, Node) and x.requires_grad]
-        found = engine.grad(
-            ys, wanted, arguments[len(inputs) :], create_graph=True, allow_unused=True
-        )
+        found = grad(ys, wanted, arguments[len(inputs) :], create_graph=True, allow_unused=True)
         return tuple(g for g in found if g is not None)
 
     try:
@@ -188,7 +187,7 @@ class _Check:
         if live:
             given = [engine.wrap(_like(cotangents[k], outputs[k].value)) for k in live]
             try:
-                gradients = engine.grad(
+                gradients = grad(
                     [outputs[k] for k in live], nodes, given, retain_graph=True, allow_unused=True
                 )
             except (RuntimeError, TypeError, ValueError) as error:

@@ -230,6 +230,7 @@ def test_forecasting_built_in(tmp_path, capsys):
 
 def test_nothing_held_out_is_looked_at(tmp_path, monkeypatch):
     """Other values at the end of the series: the same forecast."""
+    monkeypatch.chdir(tmp_path)
     seen = []
     monkeypatch.setattr(forecasting, "table", lambda train, truth, f, season: str(seen.append(f)))
     monkeypatch.setattr(forecasting, "plot", lambda *_: None)

@@ -133,12 +133,8 @@ class GRU(Op):
         dh, U_da = fill(empty(H, N, like=x), gh), empty(H, N, like=x)
         dh_used = dh[:, :B]  # without spare columns
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
-        times_U_T = recurrence.times(U.T, N)
-        xs, hs = recurrence.inside(x), states[:-1]
-        dx = None
-        if self.wants(0):
-            dx, W_T = empty(T, x.shape[2], N, like=x), W.T.copy()
-        gW = gU = gb_ih = gb_hh = None
+        times_U_T = recurrence.times(recurrence.transposed(U), N)
+        da_all = scratch("da", 4 * H, T, B, like=x)
 
         for run in reversed(runs):
             blocks = local[: run.stop - run.start]  # (n, 4, H, N)
@@ -161,21 +157,22 @@ class GRU(Op):
                 dh += U_da
                 if running < B:
                     recurrence.put_back(running, held, dh)
-            da_h = recurrence.flat("da", rows[:, : 3 * H], B)  # (3H, n B)
-            if self.wants(3):
-                gU = recurrence.plus(gU, da_h @ recurrence.flat("x", hs[run], B).T)
-            if self.wants(5):
-                gb_hh = recurrence.plus(gb_hh, da_h.sum(1))
-            blocks[:, 2] = blocks[:, 3]  # from here on n in place of q, and so da_x
-            if dx is not None:  # a = W x + ...: to x
-                recurrence.project(W_T, None, rows[:, : 3 * H], dx[run])
-            da_x = recurrence.flat("da", rows[:, : 3 * H], B)
-            if self.wants(2):
-                gW = recurrence.plus(gW, da_x @ recurrence.flat("x", xs[run], B).T)
-            if self.wants(4):
-                gb_ih = recurrence.plus(gb_ih, da_x.sum(1))
+            da_all[:, run] = rows[:, :, :B].swapaxes(0, 1)
 
-        gx = None if dx is None else recurrence.outside(dx, B)
+        da_all = da_all.reshape(4 * H, T * B)
+        da = da_all[: 3 * H]  # r z q: of U h' + b_hh
+        gx = gW = gU = gb_ih = gb_hh = None
+        if self.wants(3):
+            gU = np.matmul(da, recurrence.columns("x", recurrence.outside(states[:-1], B)).T)
+        if self.wants(5):
+            gb_hh = da.sum(1)
+        da[2 * H :] = da_all[3 * H :]  # from here on n in place of q: of W x + b_ih
+        if self.wants(0):
+            gx = np.matmul(da.T, W).reshape(x.shape)
+        if self.wants(2):
+            gW = np.matmul(da, recurrence.columns("x", x).T)
+        if self.wants(4):
+            gb_ih = da.sum(1)
         return gx, None if h0 is None else taken(dh, B), gW, gU, gb_ih, gb_hh
 
 

@@ -148,16 +148,12 @@ class LSTM(Op):
         dh, dc = fill(empty(P, N, like=x), gh), fill(empty(H, N, like=x), gc)
         dm = dh
         if W_hr is not None:
-            dm, dhs = empty(H, N, like=x), empty(runs[0].stop, P, N, like=x)
+            dm, dhs = empty(H, N, like=x), empty(T, P, N, like=x)
             times_W_hr_T = recurrence.times(W_hr.T, N)
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
         dh_used = dh[:, :B]  # without spare columns
-        times_U_T = recurrence.times(U.T, N)
-        xs, hs = recurrence.inside(x), states[:-1]
-        dx = None
-        if self.wants(0):
-            dx, W_T = empty(T, x.shape[2], N, like=x), W.T.copy()
-        gW = gU = gb = gW_hr = None
+        times_U_T = recurrence.times(recurrence.transposed(U), N)
+        da_all = scratch("da", 4 * H, T, B, like=x)
 
         for run, (gates, cells) in zip(reversed(runs), reversed(kept)):
             n = run.stop - run.start
@@ -176,7 +172,7 @@ class LSTM(Op):
                 if running < B:
                     held = recurrence.set_aside(running, dh, dc)
                 if W_hr is not None:  # h = W_hr m
-                    dhs[t - run.start] = dh
+                    dhs[t] = dh
                     times_W_hr_T(dh, dm)
                 to_o *= dm  # m = o tanh(c): to a_o ...
                 to_c *= dm  # ... and to c
@@ -186,21 +182,22 @@ class LSTM(Op):
                 times_U_T(da, dh)  # a = W x + U h' + b: to h'
                 if running < B:
                     recurrence.put_back(running, held, dh, dc)
-            if dx is not None:
-                recurrence.project(W_T, None, rows, dx[run])  # a = W x + U h' + b: to x
-            da_all = recurrence.flat("da", rows, B)  # (4H, n B)
-            if self.wants(3):
-                gW = recurrence.plus(gW, da_all @ recurrence.flat("x", xs[run], B).T)
-            if self.wants(4):
-                gU = recurrence.plus(gU, da_all @ recurrence.flat("x", hs[run], B).T)
-            if self.wants(5) or self.wants(6):
-                gb = recurrence.plus(gb, da_all.sum(1))
-            if W_hr is not None and self.wants(7):
-                m = gates[:, 3] * np.tanh(cells[1:])
-                to_h = recurrence.flat("dh", dhs[:n], B)
-                gW_hr = recurrence.plus(gW_hr, to_h @ recurrence.flat("x", m, B).T)
+            da_all[:, run] = rows[:, :, :B].swapaxes(0, 1)
 
-        gx = None if dx is None else recurrence.outside(dx, B)
+        da_all = da_all.reshape(4 * H, T * B)  # a = W x + U h' + b: to W, U, b and x
+        gx = gW = gU = gb = gW_hr = None
+        if self.wants(0):
+            gx = np.matmul(da_all.T, W).reshape(x.shape)
+        if self.wants(3):
+            gW = np.matmul(da_all, recurrence.columns("x", x).T)
+        if self.wants(4):
+            gU = np.matmul(da_all, recurrence.columns("x", recurrence.outside(states[:-1], B)).T)
+        if self.wants(5) or self.wants(6):
+            gb = da_all.sum(1)
+        if W_hr is not None and self.wants(7):  # h = W_hr m
+            m = np.concatenate([gates[:, 3] * np.tanh(cells[1:]) for gates, cells in kept])
+            dh_all = recurrence.columns("dh", recurrence.outside(dhs, B))
+            gW_hr = np.matmul(dh_all, recurrence.columns("x", recurrence.outside(m, B)).T)
         gh0 = None if h0 is None else taken(dh, B)
         gc0 = None if c0 is None else taken(dc, B)
         return gx, gh0, gc0, gW, gU, gb, gb, gW_hr

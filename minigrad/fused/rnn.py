@@ -105,12 +105,8 @@ class RNN(Op):
         dh = fill(empty(H, N, like=x), gh)
         dh_used = dh[:, :B]  # without spare columns
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
-        times_U_T = recurrence.times(U.T, N)
-        xs, hs = recurrence.inside(x), states[:-1]
-        dx = None
-        if self.wants(0):
-            dx, W_T = empty(T, x.shape[2], N, like=x), W.T.copy()
-        gW = gU = gb = None
+        times_U_T = recurrence.times(recurrence.transposed(U), N)
+        da_all = scratch("da", H, T, B, like=x)
 
         for run in reversed(runs):
             rows = local[: run.stop - run.start]
@@ -133,17 +129,18 @@ class RNN(Op):
                 times_U_T(da, dh)  # a = W x + U h' + b: to h'
                 if running < B:
                     recurrence.put_back(running, held, dh)
-            if dx is not None:
-                recurrence.project(W_T, None, rows, dx[run])  # a = W x + U h' + b: to x
-            da_all = recurrence.flat("da", rows, B)  # (H, n B)
-            if self.wants(2):
-                gW = recurrence.plus(gW, da_all @ recurrence.flat("x", xs[run], B).T)
-            if self.wants(3):
-                gU = recurrence.plus(gU, da_all @ recurrence.flat("x", hs[run], B).T)
-            if self.wants(4) or self.wants(5):
-                gb = recurrence.plus(gb, da_all.sum(1))
+            da_all[:, run] = rows[:, :, :B].swapaxes(0, 1)
 
-        gx = None if dx is None else recurrence.outside(dx, B)
+        da_all = da_all.reshape(H, T * B)  # a = W x + U h' + b: to W, U, b and x
+        gx = gW = gU = gb = None
+        if self.wants(0):
+            gx = np.matmul(da_all.T, W).reshape(x.shape)
+        if self.wants(2):
+            gW = np.matmul(da_all, recurrence.columns("x", x).T)
+        if self.wants(3):
+            gU = np.matmul(da_all, recurrence.columns("x", recurrence.outside(states[:-1], B)).T)
+        if self.wants(4) or self.wants(5):
+            gb = da_all.sum(1)
         return gx, None if h0 is None else taken(dh, B), gW, gU, gb, gb
 
 

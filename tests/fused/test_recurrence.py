@@ -39,6 +39,36 @@ def test_products_in_blocks_equal_the_plain_product(
     recurrence.count_of_blocks.cache_clear()
 
 
+def test_blocks_where_they_are_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurrence, "THREADS", 1)
+    recurrence.count_of_blocks.cache_clear()
+    assert recurrence.count_of_blocks(2048, 512, 64) == 1  # 16 rows: neither dozens nor few columns
+    assert recurrence.count_of_blocks(2048, 256, 32) == 32
+    assert recurrence.count_of_blocks(1200, 300, 64) == 25
+    recurrence.count_of_blocks.cache_clear()
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (5, 7), (64, 3), (130, 9)])
+def test_a_transposed_copy(shape: tuple[int, int]) -> None:
+    W = np.random.default_rng(0).standard_normal(shape)
+    W_T = recurrence.transposed(W)
+    assert W_T.flags.c_contiguous
+    np.testing.assert_array_equal(W_T, W.T)
+
+
+@pytest.mark.parametrize("B", [1, 5, 16])
+def test_a_sequence_as_columns(B: int) -> None:
+    """However it lies in memory; the first case needs no copy."""
+    T, D = 3, 4
+    x = np.random.default_rng(B).standard_normal((T, B, D))
+    buffer = np.full((T, D, recurrence.lanes(B)), np.nan)
+    buffer[:, :, :B] = x.transpose(0, 2, 1)
+    expected = np.stack([x[t, b] for t in range(T) for b in range(B)], 1)
+    assert np.shares_memory(recurrence.columns("x", x), x)
+    for given in (x, recurrence.outside(buffer, B)):
+        np.testing.assert_array_equal(recurrence.columns("x", given), expected)
+
+
 @pytest.mark.parametrize(
     ("told", "threads"),
     [

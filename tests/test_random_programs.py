@@ -212,9 +212,8 @@ def run(program: list[tuple[Any, ...]]) -> str:
                 a, to, n = arguments
                 with mg.no_grad():
                     tensors[to] = ONE[n][0](tensors[a])
-                cells[to] = _one(reference, n, Cell(cells[a].value))
-                if ONE[n][0] is ONE[-1][0]:
-                    cells[to] = cells[a]
+                same = n == len(ONE) - 1  # the very tensor, with its history
+                cells[to] = cells[a] if same else _one(reference, n, Cell(cells[a].value))
             elif kind == "detach_":
                 (a,) = arguments
                 tensors[a].detach_()

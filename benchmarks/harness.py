@@ -27,7 +27,8 @@ LIBRARIES = (OURS, "torch", "jax", "keras", "mygrad", "autograd", "tinygrad")
 DEFAULT = (OURS, "torch")
 
 TURN = 0.075  # seconds of work in a turn
-PAUSE = 0.04  # between turns: thread pools spin for a while after their last piece of work
+PAUSE = 0.04  # seconds between turns
+PAUSE_OF_POOLS = 0.25  # with several threads: pools spin for a while after their last work
 
 
 # --- processes ------------------------------------------------------------------------------------
@@ -206,7 +207,7 @@ def race(
             if done >= 7 and time.perf_counter() - start > seconds:
                 break
             for worker in ready:
-                time.sleep(PAUSE)
+                time.sleep(PAUSE if threads == 1 else PAUSE_OF_POOLS)
                 result.times[worker.library].append(worker.turn(TURN))
     finally:
         for worker in workers:

@@ -633,6 +633,8 @@ def test_backward_with_create_graph_leaves_a_grad_with_history() -> None:
     assert x.grad.requires_grad
     (h,) = mg.grad(x.grad, x)
     assert h.item() == 12.0
+    (x * x).backward()  # without a graph: the sum has no history either
+    assert x.grad.item() == 16.0 and not x.grad.requires_grad
 
 
 # --- rules that are wrong -----------------------------------------------------------------------

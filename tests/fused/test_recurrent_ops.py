@@ -121,6 +121,9 @@ def draw_cotangents(case: Case, used: list[bool]) -> list[Any]:
 @example(Case("tanh", 9, 33, 3, 400), [True, True, True], None)
 @example(Case("relu", 9, 14, 3, 400, False), [True, True, True], None)
 @example(Case("lstm with projection", 9, 30, 3, 130), [True, True, True], None)
+@example(Case("lstm", 5, 1, 2, 3), [False, True, True], None)  # the last states alone
+@example(Case("gru", 5, 1, 2, 3), [False, True, True], None)
+@example(Case("tanh", 5, 1, 2, 3), [False, True, True], None)
 def test_equals_its_twin(case: Case, used: list[bool], data: Any) -> None:
     """Values, and the gradient of each input that wants one, from the outputs that are used."""
     with patch.object(recurrence, "RUN", 400):  # so that sequences have several runs of steps

@@ -1044,6 +1044,23 @@ def test_several_outputs_whatever_the_number_of_inputs(op: type[Op]) -> None:
         np.testing.assert_array_equal(gradient(x), 1.0 + 20.0 * x.value)
 
 
+def test_a_rule_may_name_its_several_outputs() -> None:
+    class ExpAndSquare(Op):
+        def forward(self, x: Any) -> Any:
+            e = np.exp(x)
+            return e, e * e
+
+        def vjp(self, g: Any, y: Any) -> Any:
+            return (g[0] * y[0] + 2.0 * g[1] * y[1],)
+
+    x = leaf([0.1, -0.2])
+    e, square = ExpAndSquare()(x)
+    (first,) = mg.grad((e + square).sum(), x, create_graph=True)
+    (second,) = mg.grad(first.sum(), x)
+    np.testing.assert_allclose(first.value, np.exp(x.value) + 2 * np.exp(2 * x.value))
+    np.testing.assert_allclose(second.value, np.exp(x.value) + 4 * np.exp(2 * x.value))
+
+
 @pytest.mark.cpu_only("NumPy alone gives scalars")
 def test_a_value_is_an_array_also_without_dimensions() -> None:
     x = leaf([1.0, 2.0])

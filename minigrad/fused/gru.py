@@ -218,7 +218,7 @@ class _Space(single.Space):
         self.local, self.U_da = np.empty((T, 4, H), dtype), np.empty(H, dtype)
         self.da = self.local.reshape(T, 4 * H)[:, : 3 * H]
         views = self.local[:, 1::2], self.local[:, ::2], self.local[:, 3], self.gates[:, 1]
-        self.back = list(zip(self.dy, *views, self.da))[::-1]
+        self.back = list(zip(*views, self.da))[::-1]
 
 
 def _forward_single(
@@ -254,14 +254,14 @@ def _forward_single(
 def _vjp_single(op: Op, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | None, ...]:
     """`GRU.vjp` for one sequence."""
     space: _Space = op.residuals
-    space.begin_backward(*g)
+    dys = space.begin_backward(*g)
     dh, U_da = space.dh, space.U_da
     by_gate, local_by_gate = space.by_gate
     by_gate[...] = space.gates.swapaxes(0, 1)
     _local_derivatives(by_gate, space.states[:-1], local_by_gate)
     space.local[...] = local_by_gate.swapaxes(0, 1)
     times_U_T = U.T.dot
-    for dy, to_zn, to_rq, da_n, z, da in space.back:
+    for dy, (to_zn, to_rq, da_n, z, da) in zip(dys, space.back):
         # We are at timestep t; dh holds what comes from the steps after it.
         dh += dy
         to_zn *= dh  # h = (1 - z) n + z h': to a_z, a_n

@@ -262,8 +262,8 @@ class _Space(single.Space):
         self.by_gate = np.empty((2, 4, T, H), dtype)
         self.local, self.local_c = np.empty((T, 4, H), dtype), np.empty((T, H), dtype)
         self.da, self.dc = self.local.reshape(T, 4 * H), np.empty(H, dtype)
-        views = self.dy, self.local[:, 3], self.local_c, self.local[:, :3], self.gates[:, 1]
-        self.back = list(zip(*views, self.da))[::-1]
+        views = self.local[:, 3], self.local_c, self.local[:, :3], self.gates[:, 1], self.da
+        self.back = list(zip(*views))[::-1]
 
 
 def _forward_single(
@@ -295,7 +295,7 @@ def _vjp_single(op: Op, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | N
     """`LSTM.vjp` for one sequence."""
     gy, gh, gc = g
     space: _Space = op.residuals
-    space.begin_backward(gy, gh)
+    dys = space.begin_backward(gy, gh)
     dh, dc = space.dh, space.dc
     dc[...] = 0 if gc is None else gc[0]
     by_gate, local_by_gate = space.by_gate
@@ -303,7 +303,7 @@ def _vjp_single(op: Op, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | N
     _local_derivatives(by_gate, space.c[:-1], space.c[1:], local_by_gate, space.local_c)
     space.local[...] = local_by_gate.swapaxes(0, 1)
     times_U_T = U.T.dot
-    for dy, to_o, to_c, to_ifg, f, da in space.back:
+    for dy, (to_o, to_c, to_ifg, f, da) in zip(dys, space.back):
         # We are at timestep t; dh and dc hold what comes from the steps after it.
         dh += dy
         to_o *= dh  # h = o tanh(c): to a_o ...

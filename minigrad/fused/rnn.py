@@ -154,7 +154,7 @@ class _Space(single.Space):
         super().__init__(T, H, dtype)
         self.da = np.empty((T, H), dtype)
         self.steps = list(zip(self.states[1:], self.states))
-        self.back = list(zip(self.dy, self.da))[::-1]
+        self.back = list(self.da)[::-1]
 
 
 def _forward_single(
@@ -178,7 +178,7 @@ def _forward_single(
 def _vjp_single(op: RNN, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | None, ...]:
     """`RNN.vjp` for one sequence."""
     space: _Space = op.residuals
-    space.begin_backward(*g)
+    dys = space.begin_backward(*g)
     h, local, dh = space.states[1:], space.da, space.dh
     if op.nonlinearity == "tanh":
         np.multiply(h, h, local)
@@ -186,7 +186,7 @@ def _vjp_single(op: RNN, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | 
     else:
         np.sign(h, local)  # relu' = 1 where h > 0
     times_U_T = U.T.dot
-    for dy, da in space.back:
+    for dy, da in zip(dys, space.back):
         # We are at timestep t; dh holds what comes from the steps after it.
         dh += dy
         da *= dh  # h = tanh(a)

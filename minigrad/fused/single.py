@@ -33,7 +33,7 @@ class Space:
     def __init__(self, T: int, H: int, dtype: np.dtype[Any]) -> None:
         self.states = np.empty((T + 1, H), dtype)
         self.Uh = np.empty(self.blocks * H, dtype)
-        self.dy, self.dh = np.empty((T, H), dtype), np.empty(H, dtype)
+        self.dh = np.empty(H, dtype)
 
     def begin(self, h0: Array | None) -> None:
         self.states[0] = 0 if h0 is None else h0[0]
@@ -44,9 +44,11 @@ class Space:
             op.residuals = self
         return self.states[1:, None].copy(), self.states[-1:].copy()
 
-    def begin_backward(self, gy: Array | None, gh: Array | None) -> None:
-        self.dy[...] = 0 if gy is None else gy[:, 0]
+    def begin_backward(self, gy: Array | None, gh: Array | None) -> Array:
+        """Set dh, and give the gradients of the states (T, H), the last one first."""
         self.dh[...] = 0 if gh is None else gh[0]
+        dy = np.zeros_like(self.states[1:]) if gy is None else gy[:, 0]
+        return dy[::-1]
 
 
 S = TypeVar("S", bound=Space)

@@ -61,7 +61,7 @@ class GRU(Op):
             if done is not None:
                 return done
         (T, B, _), H = x.shape, U.shape[1]
-        if single.fits(x, H):
+        if single.fits(x):
             return _forward_single(self, x, h0, W, U, b_ih, b_hh)
         N = recurrence.lanes(B)
         runs = recurrence.runs_of_steps(T, 4 * H * N)
@@ -214,7 +214,8 @@ class _Space(single.Space):
         rz, rzq, h = self.a[:, : 2 * H], self.a[:, : 3 * H], self.states
         self.steps = list(zip(rzq, rz, *self.gates.swapaxes(0, 1), h, h[1:]))
 
-        self.by_gate = np.empty((2, 4, T, H), dtype)
+        self.runs = recurrence.runs_of_steps(T, 8 * H)
+        self.by_gate = np.empty((2, 4, self.runs[0].stop, H), dtype)
         self.local, self.U_da = np.empty((T, 4, H), dtype), np.empty(H, dtype)
         self.da = self.local.reshape(T, 4 * H)[:, : 3 * H]
         views = self.local[:, 1::2], self.local[:, ::2], self.local[:, 3], self.gates[:, 1]
@@ -256,10 +257,11 @@ def _vjp_single(op: Op, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | N
     space: _Space = op.residuals
     dys = space.begin_backward(*g)
     dh, U_da = space.dh, space.U_da
-    by_gate, local_by_gate = space.by_gate
-    by_gate[...] = space.gates.swapaxes(0, 1)
-    _local_derivatives(by_gate, space.states[:-1], local_by_gate)
-    space.local[...] = local_by_gate.swapaxes(0, 1)
+    for run in space.runs:
+        by_gate, local = space.by_gate[:, :, : run.stop - run.start]
+        by_gate[...] = space.gates[run].swapaxes(0, 1)  # (4, n, H): faster than to work on these
+        _local_derivatives(by_gate, space.states[run], local)
+        space.local[run] = local.swapaxes(0, 1)
     times_U_T = U.T.dot
     for dy, (to_zn, to_rq, da_n, z, da) in zip(dys, space.back):
         # We are at timestep t; dh holds what comes from the steps after it.

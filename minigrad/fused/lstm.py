@@ -70,7 +70,7 @@ class LSTM(Op):
             if done is not None:
                 return done
         (T, B, _), P, H = x.shape, U.shape[1], len(U) // 4
-        if W_hr is None and single.fits(x, H):
+        if W_hr is None and single.fits(x):
             return _forward_single(self, x, h0, c0, W, U, b_ih, b_hh)
         N = recurrence.lanes(B)
         runs = recurrence.runs_of_steps(T, 4 * H * N)
@@ -259,7 +259,8 @@ class _Space(single.Space):
         ci, fg, a = steps[:, : 2 * H], steps[:, 2 * H : 4 * H], steps[:, H:]
         self.steps = list(zip(self.Wx, a, fg, ci, self.c[1:], o, h, h[1:]))
 
-        self.by_gate = np.empty((2, 4, T, H), dtype)
+        self.runs = recurrence.runs_of_steps(T, 8 * H)
+        self.by_gate = np.empty((2, 4, self.runs[0].stop, H), dtype)
         self.local, self.local_c = np.empty((T, 4, H), dtype), np.empty((T, H), dtype)
         self.da, self.dc = self.local.reshape(T, 4 * H), np.empty(H, dtype)
         views = self.local[:, 3], self.local_c, self.local[:, :3], self.gates[:, 1], self.da
@@ -298,10 +299,11 @@ def _vjp_single(op: Op, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | N
     dys = space.begin_backward(gy, gh)
     dh, dc = space.dh, space.dc
     dc[...] = 0 if gc is None else gc[0]
-    by_gate, local_by_gate = space.by_gate
-    by_gate[...] = space.gates.swapaxes(0, 1)  # (4, T, H): faster than to work on these
-    _local_derivatives(by_gate, space.c[:-1], space.c[1:], local_by_gate, space.local_c)
-    space.local[...] = local_by_gate.swapaxes(0, 1)
+    for run in space.runs:
+        by_gate, local = space.by_gate[:, :, : run.stop - run.start]
+        by_gate[...] = space.gates[run].swapaxes(0, 1)  # (4, n, H): faster than to work on these
+        _local_derivatives(by_gate, space.c[run], space.c[1:][run], local, space.local_c[run])
+        space.local[run] = local.swapaxes(0, 1)
     times_U_T = U.T.dot
     for dy, (to_o, to_c, to_ifg, f, da) in zip(dys, space.back):
         # We are at timestep t; dh and dc hold what comes from the steps after it.

@@ -53,7 +53,7 @@ class RNN(Op):
             if done is not None:
                 return done
         (T, B, _), H = x.shape, len(U)
-        if single.fits(x, H):
+        if single.fits(x):
             return _forward_single(self, x, h0, W, U, b_ih, b_hh)
         N = recurrence.lanes(B)
         states = empty(T + 1, H, N, like=x)

@@ -17,8 +17,8 @@ import numpy as np
 
 from minigrad.autograd.engine import Array, Op
 
-LONGEST = 2**14  # numbers in all states: beyond, a product costs far more than its call
-KEPT = 8  # spaces that each thread keeps
+KEPT = 8  # spaces that each thread keeps ...
+LARGEST = 2**14  # ... with so many numbers in their states: beyond, making them costs little
 
 
 class Space:
@@ -62,9 +62,9 @@ def _references(entry: tuple[Any, Any]) -> int:
 _FREE = _references((None, object()))  # what this counts for a space that is kept, and no more
 
 
-def fits(x: Array, H: int) -> bool:
-    """Whether x (T, B, D) is one sequence, on the CPU, and not too long."""
-    return x.shape[1] == 1 and len(x) * H <= LONGEST and type(x) is np.ndarray
+def fits(x: Array) -> bool:
+    """Whether x (T, B, D) is one sequence, on the CPU."""
+    return x.shape[1] == 1 and type(x) is np.ndarray
 
 
 def lend(kind: type[S], T: int, H: int, dtype: np.dtype[Any]) -> S:
@@ -74,9 +74,11 @@ def lend(kind: type[S], T: int, H: int, dtype: np.dtype[Any]) -> S:
     for entry in entries:
         if entry[0] == key and _references(entry) == _FREE:
             return entry[1]
-    del entries[: 1 - KEPT]
-    entries.append((key, kind(*key[1:])))
-    return entries[-1][1]
+    space = kind(T, H, dtype)
+    if T * H <= LARGEST:
+        del entries[: 1 - KEPT]
+        entries.append((key, space))
+    return space
 
 
 def project(x: Array, W: Array, b: Array | None, out: Array) -> None:

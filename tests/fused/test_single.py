@@ -10,7 +10,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.fused import single
+from minigrad.fused import recurrence, single
 
 CELLS = [nn.RNN, nn.GRU, nn.LSTM]
 
@@ -46,13 +46,16 @@ def test_one_sequence_equals_a_batch_of_two_alike(kind: Any, T: int, D: int) -> 
 
 
 @pytest.mark.parametrize("kind", CELLS)
-def test_a_long_sequence_goes_the_other_way_and_gives_the_same(
+def test_long_sequences_are_not_kept_and_give_the_same(
     kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net, x = layer(kind), random(9)
     y, gradients = run(net, x)
-    monkeypatch.setattr(single, "LONGEST", 9 * 5 - 1)
+    monkeypatch.setattr(single, "LARGEST", 9 * 5 - 1)
+    monkeypatch.setattr(single, "_kept", threading.local())
+    monkeypatch.setattr(recurrence, "RUN", 4 * 8 * 5)  # local derivatives 4 steps at a time
     y2, gradients2 = run(net, x)
+    assert not single._kept.__dict__.get("entries")
     np.testing.assert_allclose(y.numpy(), y2.numpy(), rtol=1e-12)
     for g, g2 in zip(gradients, gradients2, strict=True):
         np.testing.assert_allclose(g.numpy(), g2.numpy(), rtol=1e-11, atol=1e-14)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,11 +49,20 @@ def generate(
     if temperature < 0:
         raise ValueError(f"the temperature must not be negative: {temperature}")
     draws = (generator or random.default_generator).numpy.random(length) if temperature else None
-    how = length, draws, temperature, top_k
-    found = _in_one_launch(features, rnn, output, prompt, state, *how)
+    how = _How(length, draws, temperature, top_k)
+    found = _in_one_launch(features, rnn, output, prompt, state, how)
     if found is None:
-        found = _one_by_one(features, rnn, output, prompt, state, *how)
+        found = _one_by_one(features, rnn, output, prompt, state, how)
     return found
+
+
+class _How(NamedTuple):
+    """What is drawn: so many symbols, each by one of the numbers (None at temperature 0)."""
+
+    length: int
+    uniforms: Array | None
+    temperature: float
+    top_k: int | None
 
 
 def choose(scores: Any, uniform: Any, temperature: float, top_k: int | None) -> Any:
@@ -79,13 +88,11 @@ def _one_by_one(
     output: Any,
     prompt: Sequence[int],
     state: Any,
-    length: int,
-    draws: Array | None,
-    temperature: float,
-    top_k: int | None,
+    how: _How,
 ) -> list[int]:
     """The definition.  Nothing makes the host wait for a GPU before the end."""
     device = next(rnn.parameters()).device
+    length, draws, temperature, top_k = how
     uniforms = [None] * length if draws is None else tensor(draws, device=device)
     unread = tensor(list(prompt), device=device).unsqueeze(1)  # (T, 1)
     written: list[Any] = []
@@ -105,10 +112,7 @@ def _in_one_launch(
     output: Any,
     prompt: Sequence[int],
     state: Any,
-    length: int,
-    draws: Array | None,
-    temperature: float,
-    top_k: int | None,
+    how: _How,
 ) -> list[int] | None:
     """The same on a GPU, after the prompt; None if the kernel is not made for this."""
     if type(rnn) not in (RNN, LSTM, GRU) or type(output) is not Linear:
@@ -117,7 +121,7 @@ def _in_one_launch(
     plain = not (rnn.bidirectional or rnn.proj_size or (rnn.training and rnn.dropout))
     plain = plain and not any(m._forward_hooks or m._forward_pre_hooks for m in (rnn, output))
     parameters = [p.value for module in (rnn, output) for p in module.parameters()]
-    if not (length and plain and prompt[-1] < V and all(map(usable, parameters))):
+    if not (how.length and plain and prompt[-1] < V and all(map(usable, parameters))):
         return None
     device = output.weight.device
     inputs = features(arange(V, device=device).unsqueeze(1))  # (V, 1, D)
@@ -136,10 +140,7 @@ def _in_one_launch(
         (output.weight.value, None if output.bias is None else output.bias.value),
         states,
         int(prompt[-1]),
-        length,
-        draws,
-        temperature,
-        top_k,
+        *how,
     )
     return None if written is None else _checked(wrap(written).tolist(), V)
 

@@ -99,8 +99,8 @@ class GRU(Op):
                 n += h_new
                 np.tanh(n, n)
                 np.subtract(h, n, h_new)  # h = n + z (h' - n)
-                np.multiply(z, h_new, h_new)
-                np.add(n, h_new, h_new)
+                h_new *= z
+                h_new += n
                 if self.batch_sizes is not None and self.batch_sizes[t] < B:
                     recurrence.freeze(self.batch_sizes[t], (h_new, h))
 

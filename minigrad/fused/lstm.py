@@ -235,7 +235,7 @@ def _local_derivatives(gates: Array, c: Array, c_new: Array, local: Array, local
     local_c *= o
 
 
-# --- one sequence on the CPU (see single.py) -------------------------------------
+# --- one sequence on the CPU (see single.py) ------------------------------------------------------
 
 
 class _Space(single.Space):

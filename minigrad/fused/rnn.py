@@ -144,7 +144,7 @@ class RNN(Op):
         return gx, None if h0 is None else taken(dh, B), gW, gU, gb, gb
 
 
-# --- one sequence on the CPU (see single.py) -------------------------------------
+# --- one sequence on the CPU (see single.py) ------------------------------------------------------
 
 
 class _Space(single.Space):

@@ -63,7 +63,7 @@ class Worker:
             "sizes": sizes,
             "cores": cores(library, threads),
         }
-        self.library = library
+        self.name = library
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", json.dumps(job)],
             stdin=subprocess.PIPE,
@@ -195,11 +195,11 @@ def race(
             try:
                 reply = worker.answer()
             except UnableError as reason:
-                result.skipped[worker.library] = str(reason)
+                result.skipped[worker.name] = str(reason)
                 continue
-            checks[worker.library] = reply["check"]
-            result.versions[worker.library] = reply["version"]
-            result.times[worker.library] = []
+            checks[worker.name] = reply["check"]
+            result.versions[worker.name] = reply["version"]
+            result.times[worker.name] = []
             ready.append(worker)
         compare(workload, checks)
         start = time.perf_counter()
@@ -208,7 +208,7 @@ def race(
                 break
             for worker in ready:
                 time.sleep(PAUSE if threads == 1 else PAUSE_OF_POOLS)
-                result.times[worker.library].append(worker.turn(TURN))
+                result.times[worker.name].append(worker.turn(TURN))
     finally:
         for worker in workers:
             worker.close()

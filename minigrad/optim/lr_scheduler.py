@@ -1,8 +1,7 @@
 """Learning-rate schedules: call `scheduler.step()` after `optimizer.step()`, as a rule every epoch.
 
-Most are written twice, as in PyTorch: `next_lr` goes from the present rate to the next, so that
-schedules can be chained and a rate changed by hand is respected; `closed_form` starts from the
-initial rate, which `SequentialLR` needs to begin a schedule late.
+Each goes from the present rate to the next one, so that schedules can be chained, and a rate that
+was changed by hand is respected.
 """
 
 from __future__ import annotations
@@ -16,18 +15,32 @@ from typing import Any
 from minigrad.optim.optimizer import Optimizer
 
 
+def _groups(optimizer: Any) -> list[dict[str, Any]]:
+    """The parameter groups. Raises TypeError for what is no optimizer."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
+    return optimizer.param_groups
+
+
+def _per_group(name: str, given: Any, groups: list[dict[str, Any]]) -> list[Any]:
+    """`given`, a list with one for each group, or one for all. Raises ValueError for too few."""
+    values = list(given) if isinstance(given, list | tuple) else [given] * len(groups)
+    if len(values) != len(groups):
+        raise ValueError(f"expected {len(groups)} {name}s, one for each group, got {len(values)}")
+    return values
+
+
 class LRScheduler:
     """Sets `lr` of every parameter group from the number of `step()` calls, `last_epoch`.
 
     Construction sets the rate of epoch `last_epoch + 1`, by default 0.  Resuming at a later one
-    needs the groups' `initial_lr` (in the optimizer's state dict), or raises KeyError.
+    needs the groups' `initial_lr` (in the optimizer's state dict), or raises KeyError.  A schedule
+    defines `next_lr`, or `get_lr` for all groups at once.
     """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
-        self.optimizer = optimizer
-        for i, group in enumerate(optimizer.param_groups):
+        groups = _groups(optimizer)
+        for i, group in enumerate(groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
@@ -35,43 +48,24 @@ class LRScheduler:
                     f"param 'initial_lr' is not specified in param_groups[{i}], and is needed to "
                     "resume at a later epoch: load the optimizer's state dict first"
                 )
-        self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        self.optimizer = optimizer
+        self.base_lrs = [group["initial_lr"] for group in groups]
         self.last_epoch = last_epoch
         self._start()
-
-    def _start(self) -> None:
-        """Set the first rate."""
-        self._step_count = 0
-        self._advance()
-        self._step_count = 1
-
-    # --- what a schedule defines ----------------------------------------------------------------
 
     def next_lr(self, lr: float, base_lr: float) -> float:
         """The rate of epoch `last_epoch`, given that of the one before (at the start: `lr`)."""
         raise NotImplementedError(f"{type(self).__name__} defines no next_lr()")
 
-    def closed_form(self, base_lr: float) -> float:
-        """The rate of epoch `last_epoch`, given the initial one."""
-        raise NotImplementedError(f"{type(self).__name__} defines no closed_form()")
-
     def get_lr(self) -> list[float]:
         """The rate of epoch `last_epoch` for each group."""
         groups = self.optimizer.param_groups
+        added = groups[len(self.base_lrs) :]  # since the schedule was made
+        self.base_lrs = [*self.base_lrs, *(group["lr"] for group in added)]
         return [
             self.next_lr(group["lr"], base)
             for group, base in zip(groups, self.base_lrs, strict=True)
         ]
-
-    def _restart(self) -> list[float]:
-        return [self.closed_form(base) for base in self.base_lrs]
-
-    @property
-    def _starting(self) -> bool:
-        """Whether this is the rate that construction sets."""
-        return self._step_count == 0
-
-    # --- stepping -------------------------------------------------------------------------------
 
     def step(self) -> None:
         """On to the next epoch. Warns if the optimizer has not made a step yet."""
@@ -85,12 +79,38 @@ class LRScheduler:
         self._step_count += 1
         self._advance()
 
-    def _advance(self, restart: bool = False) -> None:
-        self.last_epoch = 0 if restart else self.last_epoch + 1
-        values = self._restart() if restart else self.get_lr()
-        for group, lr in zip(self.optimizer.param_groups, values, strict=True):
+    def _advance(self) -> None:
+        self.last_epoch += 1
+        groups, values = self.optimizer.param_groups, self.get_lr()
+        if len(values) != len(groups):
+            raise ValueError(
+                f"{type(self).__name__} has {len(values)} rates for {len(groups)} parameter groups"
+            )
+        for group, lr in zip(groups, values, strict=True):
             group["lr"] = lr
         self._last_lr = values
+
+    @property
+    def _starting(self) -> bool:
+        """Whether this is the rate that construction sets."""
+        return self._step_count == 0
+
+    def _start(self) -> None:
+        """Set the first rate."""
+        self._step_count = 0
+        self._advance()
+        self._step_count = 1
+
+    def _step_back(self) -> None:
+        """As if the first rate had not been set."""
+        self.last_epoch -= 1
+
+    def _restart(self) -> None:
+        """From the initial rates again."""
+        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=False):
+            group["lr"] = base_lr
+        self.last_epoch = -1
+        self._start()
 
     def get_last_lr(self) -> list[float]:
         """The rate that was set last for each group."""
@@ -117,10 +137,7 @@ class LambdaLR(LRScheduler):
         lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
         last_epoch: int = -1,
     ) -> None:
-        count = len(optimizer.param_groups)
-        self.lr_lambdas = [lr_lambda] * count if callable(lr_lambda) else list(lr_lambda)
-        if len(self.lr_lambdas) != count:
-            raise ValueError(f"Expected {count} lr_lambdas, but got {len(self.lr_lambdas)}")
+        self.lr_lambdas = _per_group("lr_lambda", lr_lambda, _groups(optimizer))
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -128,9 +145,6 @@ class LambdaLR(LRScheduler):
             base * factor(self.last_epoch)
             for base, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)
         ]
-
-    def _restart(self) -> list[float]:
-        return self.get_lr()
 
 
 class StepLR(LRScheduler):
@@ -147,9 +161,6 @@ class StepLR(LRScheduler):
         epoch = self.last_epoch
         return lr * self.gamma if epoch > 0 and epoch % self.step_size == 0 else lr
 
-    def closed_form(self, base_lr: float) -> float:
-        return base_lr * self.gamma ** (self.last_epoch // self.step_size)
-
 
 class MultiStepLR(LRScheduler):
     """lr = initial lr * gamma**(number of milestones reached)."""
@@ -161,16 +172,12 @@ class MultiStepLR(LRScheduler):
         gamma: float = 0.1,
         last_epoch: int = -1,
     ) -> None:
-        self.milestones = sorted(milestones)
+        self.milestones = list(milestones)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
     def next_lr(self, lr: float, base_lr: float) -> float:
-        times = self.milestones.count(self.last_epoch)
-        return lr * self.gamma**times if times else lr
-
-    def closed_form(self, base_lr: float) -> float:
-        return base_lr * self.gamma ** bisect_right(self.milestones, self.last_epoch)
+        return lr * self.gamma ** self.milestones.count(self.last_epoch)
 
 
 class ConstantLR(LRScheduler):
@@ -196,9 +203,6 @@ class ConstantLR(LRScheduler):
         if self.last_epoch == 0:
             return lr * self.factor
         return lr * (1.0 / self.factor) if self.last_epoch == self.total_iters else lr
-
-    def closed_form(self, base_lr: float) -> float:
-        return base_lr * (self.factor if self.last_epoch < self.total_iters else 1.0)
 
 
 class LinearLR(LRScheduler):
@@ -233,11 +237,6 @@ class LinearLR(LRScheduler):
         before = self.total_iters * self.start_factor + (self.last_epoch - 1) * rise
         return lr * (1.0 + rise / before)
 
-    def closed_form(self, base_lr: float) -> float:
-        rise = self.end_factor - self.start_factor
-        done = min(self.total_iters, self.last_epoch)
-        return base_lr * (self.start_factor + rise * done / self.total_iters)
-
 
 class ExponentialLR(LRScheduler):
     """lr = initial lr * gamma**epoch."""
@@ -248,9 +247,6 @@ class ExponentialLR(LRScheduler):
 
     def next_lr(self, lr: float, base_lr: float) -> float:
         return lr if self._starting else lr * self.gamma
-
-    def closed_form(self, base_lr: float) -> float:
-        return base_lr * self.gamma**self.last_epoch
 
 
 class CosineAnnealingLR(LRScheduler):
@@ -276,10 +272,6 @@ class CosineAnnealingLR(LRScheduler):
         now = 1 + math.cos(math.pi * self.last_epoch / self.T_max)
         return now / before * (lr - self.eta_min) + self.eta_min
 
-    def closed_form(self, base_lr: float) -> float:
-        height = 1 + math.cos(math.pi * self.last_epoch / self.T_max)
-        return self.eta_min + (base_lr - self.eta_min) * height / 2
-
 
 class _Combined(LRScheduler):
     """Several schedules of one optimizer."""
@@ -298,6 +290,10 @@ class _Combined(LRScheduler):
 
     def _start(self) -> None:
         self.step()
+
+    def _step_back(self) -> None:
+        for scheduler in self._schedulers:
+            scheduler._step_back()
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
@@ -335,7 +331,7 @@ class SequentialLR(_Combined):
         # Each schedule has set its first rate: take that back, then let only the first do so.
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"]
-        _step_back(self._schedulers)
+        self._step_back()
         first = self._schedulers[bisect_right(self._milestones, 0)]
         first._start()
         self._last_lr = first.get_last_lr()
@@ -345,18 +341,10 @@ class SequentialLR(_Combined):
         i = bisect_right(self._milestones, self.last_epoch)
         scheduler = self._schedulers[i]
         if i > 0 and self._milestones[i - 1] == self.last_epoch:
-            scheduler._advance(restart=True)
+            scheduler._restart()
         else:
             scheduler.step()
         self._last_lr = scheduler.get_last_lr()
-
-
-def _step_back(schedulers: Iterable[LRScheduler]) -> None:
-    for scheduler in schedulers:
-        if isinstance(scheduler, _Combined):
-            _step_back(scheduler._schedulers)
-        else:
-            scheduler.last_epoch -= 1
 
 
 class ChainedScheduler(_Combined):
@@ -399,15 +387,11 @@ class ReduceLROnPlateau(LRScheduler):
     ) -> None:
         if factor >= 1.0:
             raise ValueError(f"factor should be < 1.0, not {factor}")
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
         if mode not in ("min", "max"):
             raise ValueError(f"mode {mode!r} is unknown: 'min' or 'max'")
         if threshold_mode not in ("rel", "abs"):
             raise ValueError(f"threshold mode {threshold_mode!r} is unknown: 'rel' or 'abs'")
-        count = len(optimizer.param_groups)
-        if isinstance(min_lr, list | tuple) and len(min_lr) != count:
-            raise ValueError(f"expected {count} min_lrs, got {len(min_lr)}")
+        groups = _groups(optimizer)
         self.optimizer = optimizer
         self.mode = mode
         self.factor = factor
@@ -415,17 +399,18 @@ class ReduceLROnPlateau(LRScheduler):
         self.threshold = threshold
         self.threshold_mode = threshold_mode
         self.cooldown = cooldown
-        self.min_lrs = list(min_lr) if isinstance(min_lr, list | tuple) else [min_lr] * count
+        self.min_lr = min_lr
+        self.min_lrs = _per_group("min_lr", min_lr, groups)
         self.eps = eps
         self.last_epoch = 0
         self.best = math.inf if mode == "min" else -math.inf
         self.cooldown_counter = 0
         self.num_bad_epochs = 0
-        self._last_lr = [group["lr"] for group in optimizer.param_groups]
+        self._last_lr = [group["lr"] for group in groups]
 
     def step(self, metrics: Any) -> None:  # type: ignore[override]
         """Note the metric of another epoch (a number, or a tensor with one element)."""
-        current = float(metrics)
+        current, groups = float(metrics), self.optimizer.param_groups
         self.last_epoch += 1
         if self._is_better(current):
             self.best = current
@@ -436,13 +421,15 @@ class ReduceLROnPlateau(LRScheduler):
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
-            for group, min_lr in zip(self.optimizer.param_groups, self.min_lrs, strict=True):
+            if len(self.min_lrs) != len(groups):  # some were added
+                self.min_lrs = _per_group("min_lr", self.min_lr, groups)
+            for group, min_lr in zip(groups, self.min_lrs, strict=True):
                 lr = max(group["lr"] * self.factor, min_lr)
                 if group["lr"] - lr > self.eps:
                     group["lr"] = lr
             self.cooldown_counter = self.cooldown
             self.num_bad_epochs = 0
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        self._last_lr = [group["lr"] for group in groups]
 
     def _is_better(self, current: float) -> bool:
         sign = 1 if self.mode == "max" else -1

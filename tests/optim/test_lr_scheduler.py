@@ -1,6 +1,7 @@
 """Schedules against their closed forms; and against PyTorch (pytest -m oracle)."""
 
 import math
+import random
 import warnings
 
 import numpy as np
@@ -120,13 +121,47 @@ def test_a_schedule_of_ones_own():
 
     optimizer = sgd()
     assert rates(optimizer, Halves(optimizer), 3) == [0.5, 0.25, 0.5 / 3]
-    optimizer = sgd()
-    late = S.SequentialLR(optimizer, [S.StepLR(optimizer, 9), Halves(optimizer)], [1])
-    optimizer.step()
-    with pytest.raises(NotImplementedError, match="closed_form"):  # needed to start late
-        late.step()
     with pytest.raises(NotImplementedError, match="next_lr"):
         S.LRScheduler(sgd())
+
+
+def test_a_schedule_as_one_writes_it_for_pytorch():
+    class Halves(S.LRScheduler):
+        def get_lr(self):
+            return [base / (1 + self.last_epoch) for base in self.base_lrs]
+
+    optimizer = sgd(groups=2)
+    late = S.SequentialLR(optimizer, [S.ExponentialLR(optimizer, 0.1), Halves(optimizer)], [2])
+    np.testing.assert_allclose(rates(optimizer, late, 5), [0.5, 0.05, 0.5, 0.25, 0.5 / 3])
+
+
+def add_group(optimizer, lr):
+    optimizer.add_param_group({"params": [mg.ones(1, requires_grad=True)], "lr": lr})
+    optimizer.step()
+
+
+def test_a_group_that_is_added_later_joins_in():
+    optimizer = sgd()
+    scheduler = S.StepLR(optimizer, 2, 0.5)
+    add_group(optimizer, 0.8)
+    found = []
+    for _ in range(4):
+        scheduler.step()
+        found.append(scheduler.get_last_lr()[1])
+    assert found == [0.8, 0.4, 0.4, 0.2]
+
+    optimizer = sgd()
+    scheduler = S.ReduceLROnPlateau(optimizer, patience=0, factor=0.5, min_lr=0.3)
+    add_group(optimizer, 0.8)
+    for _ in range(3):
+        scheduler.step(1.0)
+    assert scheduler.get_last_lr() == [0.3, 0.3]
+
+    optimizer = sgd()
+    scheduler = S.LambdaLR(optimizer, lambda t: 0.5)
+    add_group(optimizer, 0.8)
+    with pytest.raises(ValueError, match="LambdaLR has 1 rates for 2 parameter groups"):
+        scheduler.step()
 
 
 @pytest.mark.parametrize("name", [*FORMULAS, "ReduceLROnPlateau"])
@@ -283,3 +318,67 @@ def test_pytorch_agrees_on_plateaus(mode, threshold_mode):
         a.step(metric)
         b.step(metric)
         assert (a.get_last_lr(), a.num_bad_epochs) == (b.get_last_lr(), b.num_bad_epochs)
+
+
+def draw_schedule(r, groups, combined=True):
+    """A random schedule, or a random combination of some: made by what is returned."""
+
+    def one():
+        gamma = r.choice([0.1, 0.5, 1.0, 1.3])
+        settings = {
+            "StepLR": [r.randint(1, 6), gamma],
+            "MultiStepLR": [[r.randint(0, 15) for _ in range(r.randint(0, 5))], gamma],
+            "ConstantLR": [r.choice([0.25, 1 / 3, 1.0]), r.randint(1, 8)],
+            "LinearLR": [r.choice([0.25, 1.0]), r.choice([0.0, 0.5, 1.0]), r.randint(1, 8)],
+            "ExponentialLR": [gamma],
+            "CosineAnnealingLR": [r.randint(1, 9), r.choice([0.0, 0.01, 0.2])],
+            "LambdaLR": [[lambda t, g=gamma / (1 + i): g**t for i in range(groups)]],
+        }
+        name = r.choice(sorted(settings))
+        return lambda S, o, **options: getattr(S, name)(o, *settings[name], **options)
+
+    kind = r.choice(["one", "chained", "sequence"])
+    if kind == "one" or not combined:
+        return one(), True
+    parts = [draw_schedule(r, groups, combined=False)[0] for _ in range(r.randint(1, 3))]
+    milestones = sorted(r.randint(0, 14) for _ in parts[1:])
+    if kind == "chained":
+        return lambda S, o: S.ChainedScheduler([part(S, o) for part in parts]), False
+    return lambda S, o: S.SequentialLR(o, [part(S, o) for part in parts], milestones), False
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(100))
+def test_pytorch_agrees_on_any_settings(seed):
+    """To the last bit: several groups, resumed late, set by hand, and from a state dict."""
+    torch = pytest.importorskip("torch")
+    r = random.Random(seed)
+    groups = r.randint(1, 3)
+    make, alone = draw_schedule(r, groups)
+    options = {"last_epoch": r.randint(0, 12)} if alone and r.random() < 0.3 else {}
+
+    def optimizer_of(library, ones):
+        found = library.optim.SGD(
+            [{"params": [ones(1, requires_grad=True)], "lr": 0.5 * (i + 1)} for i in range(groups)]
+        )
+        for group in found.param_groups if options else []:
+            group.update(initial_lr=group["lr"], lr=0.7 * group["lr"])
+        return found
+
+    ours, theirs = optimizer_of(mg, mg.ones), optimizer_of(torch, torch.ones)
+    a, b = make(S, ours, **options), make(torch.optim.lr_scheduler, theirs, **options)
+    saved, by_hand = r.randint(0, 25), r.randint(0, 60)
+    for n in range(30):
+        assert a.get_last_lr() == b.get_last_lr()
+        assert a.get_last_lr() == [group["lr"] for group in ours.param_groups]
+        for group in [*ours.param_groups, *theirs.param_groups] if n == by_hand else []:
+            group["lr"] *= 1.7
+        if n == saved:
+            states = ours.state_dict(), a.state_dict()
+            ours = optimizer_of(mg, mg.ones)
+            a = make(S, ours, **options)
+            ours.load_state_dict(states[0])
+            a.load_state_dict(states[1])
+        for x in (ours, theirs, a, b):
+            x.step()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -14,23 +16,33 @@ from minigrad.autograd.engine import Array
 
 @dataclass(frozen=True)
 class device:
-    """A place for arrays: `device("cpu")`, `device("cuda")`, `device("cuda:1")`.
+    """A place for arrays: `device("cpu")`, `device("cuda")`, `device("cuda:1")`, or `device(1)`.
 
-    Raises RuntimeError for any other name.
+    Raises RuntimeError for any other name or a negative number, TypeError for anything else.
     """
 
     type: str
     index: int | None = None
 
-    def __init__(self, type: str | device, index: int | None = None) -> None:
+    def __init__(self, type: str | int | device, index: int | None = None) -> None:
         if isinstance(type, device):
             index = type.index if index is None else index
             type = type.type
-        name, colon, number = type.partition(":")
-        if name not in ("cpu", "cuda") or (colon and (not number.isdigit() or index is not None)):
+        if _is_number(type) and index is None:
+            index, type = type, "cuda"
+        if not isinstance(type, str) or not (index is None or _is_number(index)):
+            given = repr(type) if index is None else f"{type!r}, {index!r}"
+            raise TypeError(
+                f"a device is 'cpu', 'cuda', 'cuda:0' or the number of a GPU: not {given}"
+            )
+        found = re.fullmatch("(cpu|cuda)(?::([0-9]+))?", type)
+        if not found or (found[2] and index is not None):
             raise RuntimeError(f"no such device: {type!r}; expected 'cpu', 'cuda' or 'cuda:0'")
-        object.__setattr__(self, "type", name)
-        object.__setattr__(self, "index", int(number) if number else index)
+        number = found[2] or index
+        if number is not None and int(number) < 0:
+            raise RuntimeError(f"no such device: number {number}; the first GPU is number 0")
+        object.__setattr__(self, "type", found[1])
+        object.__setattr__(self, "index", None if number is None else int(number))
 
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"
@@ -39,6 +51,10 @@ class device:
         return f"device(type={self.type!r}" + (
             ")" if self.index is None else f", index={self.index})"
         )
+
+
+def _is_number(x: Any) -> TypeGuard[int]:
+    return isinstance(x, (int, np.integer)) and not isinstance(x, bool)
 
 
 _CPU = device("cpu")
@@ -54,10 +70,10 @@ def get_default_device() -> device:
 def set_default_device(where: Any) -> None:
     """Let new tensors, and the parameters of new modules, be made on the device `where`.
 
-    Raises RuntimeError if there is no such device.
+    None: on the CPU, as at first.  Raises RuntimeError if there is no such device.
     """
     global _default
-    chosen = device(where)
+    chosen = _CPU if where is None else device(where)
     to_device(np.zeros(0), chosen)  # better an error here than at the next tensor
     _default = chosen
 
@@ -73,7 +89,12 @@ def device_of(array: Array) -> device:
     """The device that holds `array`."""
     if isinstance(array, _ON_HOST):
         return _CPU
-    return device("cuda", array.device.id)
+    return _gpu(array.device.id)
+
+
+@cache
+def _gpu(index: int) -> device:
+    return device("cuda", index)
 
 
 def array_module(array: Array) -> ModuleType:

@@ -24,6 +24,9 @@ from minigrad.device import cupy, device_of, to_device
         (("cuda", 2), "cuda:2", "device(type='cuda', index=2)"),
         ((mg.device("cuda:1"),), "cuda:1", "device(type='cuda', index=1)"),
         ((mg.device("cuda:1"), 3), "cuda:3", "device(type='cuda', index=3)"),
+        ((0,), "cuda:0", "device(type='cuda', index=0)"),
+        ((np.int64(2),), "cuda:2", "device(type='cuda', index=2)"),
+        (("cpu", 0), "cpu:0", "device(type='cpu', index=0)"),
     ],
 )
 def test_names(given: Any, text: str, shown: str) -> None:
@@ -33,10 +36,33 @@ def test_names(given: Any, text: str, shown: str) -> None:
     assert hash(where) == hash(mg.device(text))
 
 
-@pytest.mark.parametrize("given", [("tpu",), ("cuda:",), ("cuda:-1",), ("cuda:x",), ("cuda:1", 2)])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *[("tpu",), ("",), ("cuda:",), ("cuda:-1",), ("cuda:x",), ("cuda:\N{SUPERSCRIPT TWO}",)],
+        *[("cuda:1", 2), (-1,), ("cuda", -1)],
+    ],
+)
 def test_what_is_no_device(given: Any) -> None:
     with pytest.raises(RuntimeError, match="no such device"):
         mg.device(*given)
+
+
+@pytest.mark.parametrize(
+    "given", [(None,), (1.5,), (True,), (b"cpu",), (0, 1), ("cuda", 1.5), ("cuda", "1"), ([],)]
+)
+def test_what_cannot_be_a_device(given: Any) -> None:
+    with pytest.raises(TypeError, match="a device is 'cpu', 'cuda', 'cuda:0' or the number"):
+        mg.device(*given)
+
+
+def test_no_default_device_is_the_cpu() -> None:
+    before = mg.get_default_device()
+    try:
+        mg.set_default_device(None)
+        assert mg.get_default_device() == mg.device("cpu")
+    finally:
+        mg.set_default_device(before)
 
 
 @pytest.mark.cpu_only("it puts other modules in CuPy's place")

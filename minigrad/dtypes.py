@@ -148,11 +148,11 @@ def operands(a: Any, b: Any) -> tuple[Any, Any]:
             if x.dtype is y.dtype and type(x) is type(y):
                 return a, b
             return _converted(a, b)
-        if type(b) is float and a.value.dtype.kind == "f":
-            return a, b
+        if type(b) in (float, int) and a.value.dtype.kind == "f":
+            return a, float(b)
         return _with_number(a, b)
     if isinstance(b, Node):
-        y, x = _with_number(b, a)
+        y, x = operands(b, a)
         return x, y
     if hasattr(a, "dtype") or hasattr(b, "dtype"):
         return a, b  # arrays: a gradient rule at work

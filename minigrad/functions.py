@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minigrad.ops.elementwise import square
-from minigrad.ops.reductions import Norm, Sum, _axis, _count, mean
+from minigrad.ops.reductions import Norm, Var, _axis, _count, mean
 
 
 def var(
@@ -20,8 +19,8 @@ def var(
     keepdims: bool = False,
 ) -> Any:
     """sum((x - mean)**2) / (n - correction); the correction is 1, or 0 with unbiased=False."""
-    centred, n, where = _centred(input, dim, axis, unbiased, correction)
-    return Sum(where, keepdim or keepdims)(square(centred)) / n
+    n, where = _freedom(input, dim, axis, unbiased, correction)
+    return Var(where, keepdim or keepdims, n)(input)
 
 
 def std(
@@ -35,19 +34,21 @@ def std(
     keepdims: bool = False,
 ) -> Any:
     """The square root of `var`. Its gradient is 0 where all elements are equal."""
-    centred, n, where = _centred(input, dim, axis, unbiased, correction)
+    n, where = _freedom(input, dim, axis, unbiased, correction)
+    centred = input - mean(input, where, True)
     return Norm(2.0, where, keepdim or keepdims)(centred) / math.sqrt(n)
 
 
-def _centred(
+def _freedom(
     input: Any, dim: Any, axis: Any, unbiased: bool | None, correction: float | None
-) -> tuple[Any, float, Any]:
-    """x - mean, n - correction (nan where the variance is), and the axes."""
+) -> tuple[float, Any]:
+    """n - correction (nan where the variance is), and the axes."""
+    if input.dtype.kind != "f":
+        raise RuntimeError(f"var and std are of floating numbers, not {input.dtype}: use .float()")
     if isinstance(dim, bool):  # PyTorch's var(unbiased)
         dim, unbiased = None, dim
     if correction is None:
         correction = 1 if unbiased is None or unbiased else 0
     where = _axis(input, dim, axis)
-    centred = input - mean(input, where, True)
-    n = _count(tuple(input.shape), where) - correction
-    return centred, n if n > 0 else math.nan, where
+    n = _count(input.shape, where) - correction
+    return n if n > 0 else math.nan, where

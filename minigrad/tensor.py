@@ -42,9 +42,9 @@ def _operator(op: type[Op], function: Callable[..., Any]) -> Callable[[Any, Any]
             x, y = self.value, other.value
             if x.dtype is y.dtype and type(x) is type(y):
                 return op()(self, other)
-        elif type(other) is float and self.value.dtype.kind == "f":
-            return op()(self, other)
-        elif not _is_operand(other):
+        elif type(other) in (float, int) and self.value.dtype.kind == "f":
+            return op()(self, float(other))
+        elif not (isinstance(other, _OPERANDS) or hasattr(other, "dtype")):
             return NotImplemented
         return function(self, other)
 
@@ -55,18 +55,14 @@ def _checked(function: Callable[..., Any], swapped: bool = False) -> Callable[[A
     """The method for a binary operator (reflected, with `swapped`) that takes any operand."""
 
     def method(self: Node, other: Any) -> Any:
-        if not _is_operand(other):
+        if not (isinstance(other, _OPERANDS) or hasattr(other, "dtype")):
             return NotImplemented
         return function(other, self) if swapped else function(self, other)
 
     return method
 
 
-_OPERANDS = (Node, *engine._NUMBERS)
-
-
-def _is_operand(x: Any) -> bool:
-    return isinstance(x, _OPERANDS) or hasattr(x, "dtype")
+_OPERANDS = (Node, *engine._NUMBERS)  # and whatever has a dtype
 
 
 def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -258,9 +258,16 @@ OTHERS: list[tuple[str, Any, Any, Any, Inputs]] = [
     ),
     (
         "var",
-        re.Mean,
+        re.Var,
         lambda a: a.var(1),
         lambda a: a.var(1, ddof=1),
+        lambda rng: [apart(rng, (2, 3))],
+    ),
+    (
+        "var of all",
+        re.Var,
+        lambda a: a.var((0, 1), keepdim=True, correction=0),
+        lambda a: a.var(keepdims=True),
         lambda rng: [apart(rng, (2, 3))],
     ),
     (

@@ -235,7 +235,7 @@ class PowNumber(Op):
         self.n = n
 
     def forward(self, x: Array) -> Array:
-        return x**self.n
+        return x * x if self.n == 2 else x**self.n
 
     def vjp(self, g: Any, x: Any) -> tuple[Any]:
         n = self.n
@@ -360,64 +360,72 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     if low is not None:
         x, low = operands(x, low)
     if high is not None:
+        before = x
         x, high = operands(x, high)
-        if low is not None:
-            x, low = operands(x, low)  # `high` may have raised the dtype
+        if low is not None and x is not before:  # `high` raised the dtype
+            x, low = operands(x, low)
     return Clamp()(x, low, high)
 
 
 # --- not recorded: their values are steps, or no real numbers at all -----------------------------
 
 
-def unrecorded(function: Function, *inputs: Any) -> Any:
-    """`function` of the arrays in `inputs`, as a tensor if one of them is."""
-    value = function(*[x.value if isinstance(x, Node) else x for x in inputs])
-    return wrap(value) if any(isinstance(x, Node) for x in inputs) else value
+def unrecorded(function: Function, input: Any) -> Any:
+    """`function` of an array, as a tensor if `input` is one."""
+    return wrap(function(input.value)) if isinstance(input, Node) else function(input)
+
+
+def _of_two(function: Function, input: Any, other: Any) -> Any:
+    """`function` of two arrays that broadcast together, as a tensor if one of the inputs is."""
+    a, b = operands(input, other)
+    if isinstance(a, Node):
+        return wrap(function(a.value, b.value if isinstance(b, Node) else b))
+    return wrap(function(a, b.value)) if isinstance(b, Node) else function(a, b)
 
 
 def eq(input: Any, other: Any) -> Any:
     """input == other, elementwise."""
-    return unrecorded(np.equal, *operands(input, other))
+    return _of_two(np.equal, input, other)
 
 
 def ne(input: Any, other: Any) -> Any:
     """input != other, elementwise."""
-    return unrecorded(np.not_equal, *operands(input, other))
+    return _of_two(np.not_equal, input, other)
 
 
 def lt(input: Any, other: Any) -> Any:
     """input < other, elementwise."""
-    return unrecorded(np.less, *operands(input, other))
+    return _of_two(np.less, input, other)
 
 
 def le(input: Any, other: Any) -> Any:
     """input <= other, elementwise."""
-    return unrecorded(np.less_equal, *operands(input, other))
+    return _of_two(np.less_equal, input, other)
 
 
 def gt(input: Any, other: Any) -> Any:
     """input > other, elementwise."""
-    return unrecorded(np.greater, *operands(input, other))
+    return _of_two(np.greater, input, other)
 
 
 def ge(input: Any, other: Any) -> Any:
     """input >= other, elementwise."""
-    return unrecorded(np.greater_equal, *operands(input, other))
+    return _of_two(np.greater_equal, input, other)
 
 
 def logical_and(input: Any, other: Any) -> Any:
     """Whether both are nonzero, elementwise."""
-    return unrecorded(np.logical_and, *operands(input, other))
+    return _of_two(np.logical_and, input, other)
 
 
 def logical_or(input: Any, other: Any) -> Any:
     """Whether either is nonzero, elementwise."""
-    return unrecorded(np.logical_or, *operands(input, other))
+    return _of_two(np.logical_or, input, other)
 
 
 def logical_xor(input: Any, other: Any) -> Any:
     """Whether exactly one is nonzero, elementwise."""
-    return unrecorded(np.logical_xor, *operands(input, other))
+    return _of_two(np.logical_xor, input, other)
 
 
 def logical_not(input: Any) -> Any:
@@ -425,26 +433,26 @@ def logical_not(input: Any) -> Any:
     return unrecorded(np.logical_not, input)
 
 
-def _bitwise(function: Function, a: Any, b: Any) -> Any:
+def _bitwise(function: Function, input: Any, other: Any) -> Any:
     try:
-        return unrecorded(function, a, b)
+        return _of_two(function, input, other)
     except TypeError as error:  # as in PyTorch, a RuntimeError
         raise RuntimeError("& | and ^ are for integers and booleans only") from error
 
 
 def bitwise_and(input: Any, other: Any) -> Any:
     """input & other, elementwise, of integers or booleans."""
-    return _bitwise(np.bitwise_and, *operands(input, other))
+    return _bitwise(np.bitwise_and, input, other)
 
 
 def bitwise_or(input: Any, other: Any) -> Any:
     """input | other, elementwise, of integers or booleans."""
-    return _bitwise(np.bitwise_or, *operands(input, other))
+    return _bitwise(np.bitwise_or, input, other)
 
 
 def bitwise_xor(input: Any, other: Any) -> Any:
     """input ^ other, elementwise, of integers or booleans."""
-    return _bitwise(np.bitwise_xor, *operands(input, other))
+    return _bitwise(np.bitwise_xor, input, other)
 
 
 def bitwise_not(input: Any) -> Any:
@@ -460,7 +468,7 @@ def isclose(
     def close(a: Array, b: Array) -> Array:
         return np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)
 
-    return unrecorded(close, *operands(input, other))
+    return _of_two(close, input, other)
 
 
 def allclose(

@@ -90,8 +90,8 @@ def _size(sizes: tuple[Any, ...], size: Any = None) -> tuple[int, ...]:
     """`zeros(2, 3)`, `zeros((2, 3))` and `zeros(size=(2, 3))` mean the same."""
     if size is not None:
         sizes = (*sizes, size)
-    size = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else sizes
-    if any(n < 0 for n in size):
+    size = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (list, tuple)) else sizes
+    if size and min(size) < 0:
         raise RuntimeError(f"a size cannot be negative: {size}")
     return size
 
@@ -155,7 +155,8 @@ def _like(
 ) -> Any:
     """`function` (NumPy's zeros_like and its kin, which follow the array's device)."""
     value = function(input.value, *arguments, dtype=dtype)
-    return _placed(value, device or device_of(input.value), requires_grad)
+    node = wrap(value if device is None else new_on(device, value))
+    return node.requires_grad_() if requires_grad else node
 
 
 def zeros_like(
@@ -212,11 +213,12 @@ def arange(
     start, end, step = (x.item() if hasattr(x, "item") else x for x in (start, end, step))
     if step == 0 or (end - start) * step < 0:
         raise RuntimeError(f"arange: a step of {step} does not lead from {start} to {end}")
-    if dtype is None:
-        is_float = any(isinstance(x, float) for x in (start, end, step))
-        dtype = get_default_dtype() if is_float else np.int64
-    count = math.ceil((end - start) / step)
-    return _placed((start + np.arange(count) * step).astype(dtype), device, requires_grad)
+    if isinstance(start + end + step, float):
+        values = start + np.arange(math.ceil((end - start) / step)) * step
+        dtype = get_default_dtype() if dtype is None else dtype
+    else:
+        values = np.arange(start, end, step, dtype=np.int64)
+    return _placed(values if dtype is None else values.astype(dtype), device, requires_grad)
 
 
 def linspace(
@@ -258,18 +260,16 @@ def uniform(size: tuple[int, ...], dtype: DType, generator: random.Generator | N
     """Host numbers from [0, 1)."""
     if dtype.kind != "f":
         raise RuntimeError(f"random real numbers cannot be {dtype}")
-    drawn_in = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32)
-    drawn = _numbers(generator).random(size, drawn_in.type)
-    return np.asarray(drawn, dtype)
+    drawn_in = np.float64 if dtype == np.float64 else np.float32
+    return np.asarray(_numbers(generator).random(size, drawn_in), dtype)
 
 
 def normal(size: tuple[int, ...], dtype: DType, generator: random.Generator | None) -> Array:
     """Host numbers from the standard normal distribution."""
     if dtype.kind != "f":
         raise RuntimeError(f"random real numbers cannot be {dtype}")
-    drawn_in = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32)
-    drawn = _numbers(generator).standard_normal(size, drawn_in.type)
-    return np.asarray(drawn, dtype)
+    drawn_in = np.float64 if dtype == np.float64 else np.float32
+    return np.asarray(_numbers(generator).standard_normal(size, drawn_in), dtype)
 
 
 def rand(

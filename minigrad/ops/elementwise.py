@@ -225,8 +225,8 @@ class Sigmoid(Op):
     """y = 1 / (1 + exp(-x)),  dy/dx = y (1 - y)."""
 
     def forward(self, x: Array) -> Array:
-        small = np.exp(-np.abs(x))  # exp(-x) overflows for large negative x
-        return np.where(x >= 0, 1, small) / (1 + small)
+        # exp(x) / (1 + exp(x)) where x < 0: there exp(-x) may overflow, and 1 + tanh would cancel
+        return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
 
     def vjp(self, g: Any, y: Any) -> tuple[Any]:
         return (g * (y * (1 - y)),)

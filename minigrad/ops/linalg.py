@@ -149,8 +149,18 @@ def einsum(equation: str, *operands: Any) -> Any:
         later = set(result).union(*[later_term for later_term, _ in pairs[i:]])
         term, x = _contract(term, x, other, z, later)
     term, x = _sum_out(term, x, set(result))
-    x = permute(x, tuple([term.index(name) for name in result if name in term]))
+    x = _arranged(x, [term.index(name) for name in result if name in term])
     return reshape(x, tuple([sizes[name] for name in result]))  # dimensions of size 1 come back
+
+
+def _arranged(x: Any, order: list[int]) -> Any:
+    """`permute`, unless the dimensions are in this order already."""
+    return x if order == sorted(order) else permute(x, order)
+
+
+def _shaped(x: Any, shape: tuple[int, ...]) -> Any:
+    """`reshape`, unless that is the shape already."""
+    return x if x.shape == shape else reshape(x, shape)
 
 
 def _parse(equation: str, ndims: list[int]) -> tuple[list[list[str]], list[str]]:
@@ -192,7 +202,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def _tidy(term: list[str], x: Any) -> tuple[list[str], Any]:
     """Without dimensions of size 1, which broadcast, and with diagonals for repeated names."""
     term = [name for name, n in zip(term, x.shape, strict=True) if n != 1]
-    x = squeeze(x)
+    x = x if len(term) == len(x.shape) else squeeze(x)
     for name in dict.fromkeys(term):
         while term.count(name) > 1:
             first = term.index(name)
@@ -218,14 +228,14 @@ def _contract(
     summed = [name for name in term if name in other and name not in later]
     rows = [name for name in term if name not in other]
     columns = [name for name in other if name not in term]
-    x = permute(x, tuple([term.index(name) for name in batch + rows + summed]))
-    z = permute(z, tuple([other.index(name) for name in batch + summed + columns]))
+    x = _arranged(x, [term.index(name) for name in batch + rows + summed])
+    z = _arranged(z, [other.index(name) for name in batch + summed + columns])
     b, m = len(batch), len(batch) + len(rows)
     b_shape, m_shape, k_shape = tuple(x.shape[:b]), tuple(x.shape[b:m]), tuple(x.shape[m:])
     n_shape = tuple(z.shape[b + len(summed) :])
     if not summed:  # nothing to sum: an elementwise or outer product
-        x = reshape(x, (*b_shape, *m_shape, *(1,) * len(columns)))
-        return batch + rows + columns, x * reshape(z, (*b_shape, *(1,) * len(rows), *n_shape))
+        x = _shaped(x, (*b_shape, *m_shape, *(1,) * len(columns)))
+        return batch + rows + columns, x * _shaped(z, (*b_shape, *(1,) * len(rows), *n_shape))
     k = prod(k_shape)
-    y = matmul(reshape(x, (*b_shape, prod(m_shape), k)), reshape(z, (*b_shape, k, prod(n_shape))))
-    return batch + rows + columns, reshape(y, (*b_shape, *m_shape, *n_shape))
+    y = matmul(_shaped(x, (*b_shape, prod(m_shape), k)), _shaped(z, (*b_shape, k, prod(n_shape))))
+    return batch + rows + columns, _shaped(y, (*b_shape, *m_shape, *n_shape))

@@ -27,7 +27,7 @@ def _axis(input: Any, dim: Any, axis: Any = None) -> Axis:
     if dim is None:
         return None
     ndim = len(input.shape)
-    if isinstance(dim, list | tuple):
+    if isinstance(dim, (list, tuple)):
         axes = normal_dims(dim, ndim) or None  # PyTorch: dim=() means all
         return axes if ndim else ()
     one = normal_dim(dim, ndim)
@@ -135,6 +135,23 @@ def mean(
     return Mean(_axis(x, dim, axis), keepdim or keepdims)(x)
 
 
+class Var(Op):
+    """y = sum (x - mean)**2 / n along `axis`,  dy/dx = 2 (x - mean) / n."""
+
+    def __init__(self, axis: Axis, keepdims: bool, n: float) -> None:
+        self.axis = axis
+        self.keepdims = keepdims
+        self.n = n
+
+    def forward(self, x: Array) -> Array:
+        centred = x - Mean(self.axis, True).forward(x)
+        return (centred * centred).sum(self.axis, keepdims=self.keepdims) / self.n
+
+    def vjp(self, g: Any, x: Any) -> tuple[Any]:
+        centred = x - Mean(self.axis, True)(x)  # its slope adds nothing: the sum of centred is 0
+        return (centred * (g.reshape(_kept(x.shape, self.axis)) * (2 / self.n)),)
+
+
 # --- extremes ------------------------------------------------------------------------------------
 
 
@@ -162,10 +179,10 @@ class Amax(Op):
         return x.max(self.axis, keepdims=self.keepdims)
 
     def vjp(self, g: Any, x: Any, y: Any) -> tuple[Any]:
-        shape = tuple(x.shape)
-        largest = (x == Spread(shape, self.axis)(y)) | (x != x)  # y is nan where any x is
-        share = g / cast(Sum(self.axis, self.keepdims)(largest), g.dtype)
-        return (Spread(shape, self.axis)(share) * largest,)
+        kept = _kept(x.shape, self.axis)
+        largest = (x == y.reshape(kept)) | (x != x)  # y is nan where any x is
+        share = g.reshape(kept) / cast(Sum(self.axis, True)(largest), g.dtype)
+        return (share * largest,)
 
 
 class Amin(Amax):
@@ -202,28 +219,25 @@ class MaxAlong(Op):
         self.axis = axis
         self.keepdims = keepdims
 
-    def search(self, x: Array) -> Array:
-        return np.argmax(x, self.axis, keepdims=True)
-
     def forward(self, x: Array) -> Array:
         self.before = x.shape
-        chosen = self.search(x)
-        y = np.take_along_axis(x, chosen, self.axis)
-        self.chosen = chosen
-        self.indices = chosen if self.keepdims else chosen.squeeze(self.axis)
-        return y if self.keepdims else y.squeeze(self.axis)
+        self.indices = x.argmax(self.axis, keepdims=self.keepdims)
+        return x.max(self.axis, keepdims=self.keepdims)
 
     def vjp(self, g: Any) -> tuple[Any]:
+        kept = _kept(self.before, self.axis)
         n, trailing = self.before[self.axis], (1,) * (len(self.before) - self.axis - 1)
-        places = array_module(self.chosen).arange(n).reshape(n, *trailing)
-        return (Spread(self.before, self.axis)(g) * (places == self.chosen),)
+        places = array_module(self.indices).arange(n).reshape(n, *trailing)
+        return (g.reshape(kept) * (places == self.indices.reshape(kept)),)
 
 
 class MinAlong(MaxAlong):
     """y = x[k] along `axis`, with k the index of the (first) smallest, which gets the gradient."""
 
-    def search(self, x: Array) -> Array:
-        return np.argmin(x, self.axis, keepdims=True)
+    def forward(self, x: Array) -> Array:
+        self.before = x.shape
+        self.indices = x.argmin(self.axis, keepdims=self.keepdims)
+        return x.min(self.axis, keepdims=self.keepdims)
 
 
 def _extreme(op: type[MaxAlong], input: Any, dim: int, keepdim: bool) -> Extreme:
@@ -270,34 +284,37 @@ def min(
 
 def argmax(input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Any:
     """The index of the (first) largest; in the flattened tensor without `dim`."""
-    return _arg(np.argmax, input, dim if axis is None else axis, keepdim)
+    where = _searched("argmax", input, dim if axis is None else axis)
+    return unrecorded(lambda x: x.argmax(where, keepdims=keepdim), input)
 
 
 def argmin(input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Any:
     """The index of the (first) smallest; in the flattened tensor without `dim`."""
-    return _arg(np.argmin, input, dim if axis is None else axis, keepdim)
+    where = _searched("argmin", input, dim if axis is None else axis)
+    return unrecorded(lambda x: x.argmin(where, keepdims=keepdim), input)
 
 
-def _arg(function: Any, input: Any, dim: int | None, keepdim: bool) -> Any:
+def _searched(name: str, input: Any, dim: int | None) -> int | None:
+    """The axis along which to search, as NumPy takes it."""
     ndim = len(input.shape)
     if dim is not None:
-        normal_dim(dim, ndim)
+        dim = normal_dim(dim, ndim)
     if not ndim:
         dim = None
-    _refuse_nothing(function.__name__, input, dim)
-    return unrecorded(lambda x: function(x, dim, keepdims=keepdim), input)
+    _refuse_nothing(name, input, dim)
+    return dim
 
 
 def all(input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Any:
     """Whether every element is nonzero."""
     where = _axis(input, dim, axis)
-    return unrecorded(lambda x: np.all(x, where, keepdims=keepdim), input)
+    return unrecorded(lambda x: x.all(where, keepdims=keepdim), input)
 
 
 def any(input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None) -> Any:
     """Whether some element is nonzero."""
     where = _axis(input, dim, axis)
-    return unrecorded(lambda x: np.any(x, where, keepdims=keepdim), input)
+    return unrecorded(lambda x: x.any(where, keepdims=keepdim), input)
 
 
 # --- running sums, products ----------------------------------------------------------------------
@@ -312,8 +329,8 @@ class Cumsum(Op):
 
     def forward(self, x: Array) -> Array:
         if self.reverse:
-            return np.flip(np.cumsum(np.flip(x, self.axis), self.axis), self.axis)
-        return np.cumsum(x, self.axis)
+            return np.flip(np.flip(x, self.axis).cumsum(self.axis), self.axis)
+        return x.cumsum(self.axis)
 
     def vjp(self, g: Any) -> tuple[Any]:
         return (Cumsum(self.axis, not self.reverse)(g),)
@@ -348,7 +365,7 @@ class Prod(Op):
         along = x.reshape(-1) if self.axis is None else np.moveaxis(x, self.axis, 0)
         others = _before(along) * _before(along[::-1])[::-1]
         others = others.reshape(x.shape) if self.axis is None else np.moveaxis(others, 0, self.axis)
-        return (Spread(x.shape, self.axis)(g) * others,)
+        return (g.reshape(_kept(x.shape, self.axis)) * others,)
 
     def twin(self, x: Any) -> Any:
         """The first half times the second, until one is left."""
@@ -434,13 +451,12 @@ class Norm(Op):
         return (np.abs(x) ** self.p).sum(self.axis, keepdims=self.keepdims) ** (1 / self.p)
 
     def vjp(self, g: Any, x: Any, y: Any) -> tuple[Any]:
-        shape = tuple(x.shape)
-        spread = Spread(shape, self.axis)
+        kept = _kept(x.shape, self.axis)
         y = y + (y == 0)
         if self.p == 2:
-            return (x * spread(g / y),)
-        ratio = abs(x) / spread(y) + (x == 0)  # at 0 the sign makes it 0, whatever p
-        return (Spread(shape, self.axis)(g) * (Sign()(x) * ratio ** (self.p - 1)),)
+            return (x * (g / y).reshape(kept),)
+        ratio = abs(x) / y.reshape(kept) + (x == 0)  # at 0 the sign makes it 0, whatever p
+        return (g.reshape(kept) * (Sign()(x) * ratio ** (self.p - 1)),)
 
 
 def norm(
@@ -491,9 +507,9 @@ class LogSumExp(Op):
         return y if self.keepdims else y.squeeze(self.axis)
 
     def vjp(self, g: Any, x: Any, y: Any) -> tuple[Any]:
-        shape = tuple(x.shape)
+        kept = _kept(x.shape, self.axis)
         y = clamp(y, self.lowest)  # where all x are -inf: exp(-inf - -inf) would be nan
-        return (Spread(shape, self.axis)(g) * Exp()(x - Spread(shape, self.axis)(y)),)
+        return (g.reshape(kept) * Exp()(x - y.reshape(kept)),)
 
 
 def logsumexp(
@@ -514,7 +530,8 @@ class Softmax(Op):
         if not x.size:
             return x
         y = np.exp(x - x.max(self.axis, keepdims=True))
-        return y / y.sum(self.axis, keepdims=True)
+        y /= y.sum(self.axis, keepdims=True)
+        return y
 
     def vjp(self, g: Any, y: Any) -> tuple[Any]:
         yg = y * g
@@ -552,6 +569,5 @@ def log_softmax(input: Any, dim: Any = None, *, dtype: Any = None, axis: Any = N
 def _one_axis(name: str, x: Any, dim: Any, axis: Any) -> Axis:
     if dim is None and axis is None:
         raise TypeError(f"{name} needs to know along which dim: -1 is the last")
-    dim = axis if dim is None else dim
-    normal_dim(dim, len(x.shape))
-    return _axis(x, dim)
+    one = normal_dim(axis if dim is None else dim, len(x.shape))
+    return one if x.shape else ()

@@ -6,6 +6,7 @@ Values are views where NumPy gives views: arrays are never written to, so sharin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -18,12 +19,12 @@ from minigrad.dtypes import cast, promote_types
 
 def normal_dim(dim: int, ndim: int) -> int:
     """`dim` counted from the front. Raises IndexError if there is no such dimension."""
-    if not -max(ndim, 1) <= dim < max(ndim, 1):  # as in PyTorch, a number may be asked for dim 0
+    n = ndim or 1  # as in PyTorch, a number may be asked for dim 0
+    if not -n <= dim < n:
         raise IndexError(
-            f"Dimension out of range (expected to be in range of [{-max(ndim, 1)}, "
-            f"{max(ndim, 1) - 1}], but got {dim})"
+            f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})"
         )
-    return dim % max(ndim, 1)
+    return dim % n
 
 
 def normal_dims(dims: Any, ndim: int) -> tuple[int, ...]:
@@ -38,7 +39,7 @@ def as_sizes(sizes: tuple[Any, ...], named: Any = None) -> tuple[Any, ...]:
     """`f(2, 3)`, `f((2, 3))` and `f(shape=(2, 3))` mean the same."""
     if named is not None:
         sizes = (*sizes, named)
-    if len(sizes) == 1 and isinstance(sizes[0], Sequence):
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         return tuple(sizes[0])
     return sizes
 
@@ -65,7 +66,7 @@ def reshape(input: Any, *sizes: Any, shape: Any = None) -> Any:
     if not sizes and shape is None:
         raise TypeError("reshape() needs a shape")
     new = as_sizes(sizes, shape)
-    if any(n < -1 for n in new):  # NumPy takes any negative number for -1
+    if new and min(new) < -1:  # NumPy takes any negative number for -1
         raise RuntimeError(f"reshape: invalid size in {new}")
     return Reshape(new)(input)
 
@@ -208,13 +209,13 @@ def expand(input: Any, *sizes: Any, size: Any = None) -> Any:
 
     Raises RuntimeError where a dimension of another size would have to change.
     """
-    shape = tuple(input.shape)
     new = as_sizes(sizes, size)
-    extra = len(new) - len(shape)
-    if extra < 0 or any(n < 0 for n in new[:extra]):
-        raise RuntimeError(f"expand: sizes {new} for a tensor of shape {shape}")
-    kept = [shape[i] if n == -1 else n for i, n in enumerate(new[extra:])]
-    return BroadcastTo((*new[:extra], *kept))(input)
+    extra = len(new) - len(input.shape)
+    if extra < 0 or (extra and min(new[:extra]) < 0):
+        raise RuntimeError(f"expand: sizes {new} for a tensor of shape {tuple(input.shape)}")
+    if -1 in new:
+        new = (*new[:extra], *[m if n == -1 else n for n, m in zip(new[extra:], input.shape)])
+    return BroadcastTo(new)(input)
 
 
 def broadcast_to(input: Any, size: Sequence[int]) -> Any:
@@ -254,16 +255,17 @@ def tile(input: Any, *counts: Any, dims: Any = None) -> Any:
     return repeat(input, (1,) * (len(input.shape) - len(counts)) + counts)
 
 
-def _common_dtype(tensors: Sequence[Any]) -> list[Any]:
+def _common_dtype(tensors: Sequence[Any]) -> Sequence[Any]:
     """All in the dtype that all fit."""
-    if hasattr(tensors, "dtype") or not all(hasattr(x, "dtype") for x in tensors):
+    several = isinstance(tensors, (list, tuple))
+    dtypes: set[Any] = {getattr(x, "dtype", None) for x in tensors} if several else {None}
+    if None in dtypes:
         raise TypeError(f"expected a list or tuple of tensors, got {tensors!r:.80}")
-    if not tensors:
+    if not dtypes:
         raise RuntimeError("expected a non-empty list of tensors")
-    dtype = tensors[0].dtype
-    for x in tensors[1:]:
-        if x.dtype != dtype:
-            dtype = promote_types(dtype, x.dtype)
+    if len(dtypes) == 1:
+        return tensors
+    dtype = reduce(promote_types, dtypes)
     return [cast(x, dtype) for x in tensors]
 
 
@@ -303,7 +305,7 @@ def cat(tensors: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> Any
         raise ValueError("cat: expected a non-empty list of tensors")
     dim = dim if axis is None else axis
     given = _common_dtype(tensors)
-    xs = [x for x in given if tuple(x.shape) != (0,)] or given
+    xs = [x for x in given if x.shape != (0,)] or given
     if xs[0].shape == ():
         raise RuntimeError("cat: a tensor without dimensions cannot be joined; use stack")
     return Cat(normal_dim(dim, len(xs[0].shape)))(*xs)
@@ -361,7 +363,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> Any:
     if not input.shape:
         raise RuntimeError("chunk: expects at least a 1-dimensional tensor")
     n = input.shape[dim]
-    return split(input, -(-n // chunks), dim) if n else split(input, [0] * chunks, dim)
+    return split(input, -(-n // chunks) if n else [0] * chunks, dim)
 
 
 class Stack(Op):
@@ -371,7 +373,8 @@ class Stack(Op):
         self.dim = dim
 
     def forward(self, *xs: Array) -> Array:
-        return np.stack(xs, self.dim)
+        before: tuple[Any, ...] = (*(slice(None),) * self.dim, None)
+        return np.concatenate([x[before] for x in xs], self.dim)
 
     def vjp(self, g: Any) -> tuple[Any, ...]:
         return Unbind(self.dim)(g)

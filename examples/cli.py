@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,6 +34,13 @@ class Parser(argparse.ArgumentParser):
         if keywords.get("default") is not None:
             what += " (default: %(default)s)"
         self.add_argument(name, type=kind, help=what, **keywords)
+
+    def parse_args(self, arguments: Any = None, namespace: Any = None) -> Any:
+        """The options by name; and in `named` those that stand on the command line."""
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        given = super().parse_args(words, namespace)
+        given.named = {word.partition("=")[0] for word in words if word.startswith("--")}
+        return given
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (--help explains the options)\n")
@@ -76,6 +83,13 @@ def device(argument: str) -> mg.device:
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return where
+
+
+def refuse(given: argparse.Namespace, options: Iterable[str], why: str) -> None:
+    """Raises ValueError if one of the `options` was given: none of them would have an effect."""
+    named = [name for name in options if name in given.named]
+    if named:
+        raise ValueError(f"{', '.join(named)} would have no effect: {why}")
 
 
 def read_book(path: Path | None) -> str:

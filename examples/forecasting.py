@@ -204,7 +204,7 @@ def plot(
         axes.plot(when[end - 1 :], [train[-1], *values], label=label, **style)
     axes.axvline(when[end - 1], color="0.7", linewidth=0.8)
     axes.set(title=f"{name}: {len(truth)} held-out values", xlabel=unit, ylabel=name)
-    axes.legend(loc="upper left")
+    figure.legend(loc="outside lower center", ncols=4)  # never on top of a curve
     unfinished = path.with_name(path.name + ".part")
     try:
         figure.savefig(unfinished, format=path.suffix[1:], dpi=120)
@@ -236,8 +236,7 @@ def run(given: argparse.Namespace) -> int:
         values, name = flights(), "airline passengers (thousands)"
         when, unit = 1949 + np.arange(len(values)) / 12, "year"
     else:
-        values, name = series.read_csv(given.csv, given.column)
-        when, unit = np.arange(1, len(values) + 1), "row"
+        values, name, when, unit = series.read_csv(given.csv, given.column)
     tutorial = given.recipe == "tutorial"
     given.horizon = given.horizon or 12
     found = ""

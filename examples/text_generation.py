@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import math
 import shlex
 import sys
@@ -207,13 +208,17 @@ def train(given: argparse.Namespace) -> int:
     saved = None
     if given.resume:
         saved = load_run(path, given.device)
-        refuse_new_settings(given)
+        settings = sorted(given.named - {"--resume", "--checkpoint", "--device", "--steps"})
+        why = "--resume goes on with the text and the settings of the run (--steps may change)"
+        cli.refuse(given, settings, why)
         options = {**saved["config"], "device": str(given.device)}
         given.text = Path(options["text"]) if options["text"] else None
     else:
         options = {**vars(given), "device": str(given.device)}
         options["text"] = None if given.text is None else str(given.text.absolute())
-        for name in ("resume", "checkpoint", "command"):
+        if given.recipe == "windows":
+            cli.refuse(given, ["--embedding"], "--recipe windows reads characters as numbers")
+        for name in ("resume", "checkpoint", "command", "named"):
             options.pop(name, None)
         if options["lr"] is None:
             options["lr"] = 0.001 if given.recipe == "windows" else 0.003
@@ -271,26 +276,11 @@ def train(given: argparse.Namespace) -> int:
     return 0
 
 
-def refuse_new_settings(given: argparse.Namespace) -> None:
-    """A resumed run is the very same run: raises ValueError for settings that it would ignore."""
-    defaults = vars(parser().parse_args(["train"]))
-    free = ("resume", "checkpoint", "device", "steps")
-    given_too = [
-        "--" + name.replace("_", "-")
-        for name, value in vars(given).items()
-        if name not in free and value != defaults[name]
-    ]
-    if given_too:
-        raise ValueError(
-            f"--resume goes on with the text and the settings of the run: leave out "
-            f"{', '.join(given_too)} (--steps may change)"
-        )
-
-
 def keep_earlier_run(path: Path) -> None:
-    """A new run does not overwrite the one before, which may have taken hours."""
+    """A new run does not overwrite any before it, which may have taken hours."""
     if path.is_file():
-        kept = path.with_name(path.name + ".old")
+        names = (path.with_name(f"{path.name}.old{n}") for n in itertools.count(1))
+        kept = next(name for name in names if not name.exists())
         path.replace(kept)
         print(f"the earlier run in {path} is kept as {kept} (--resume would have gone on with it)")
 
@@ -349,6 +339,12 @@ def sample(given: argparse.Namespace) -> int:
     temperature = given.temperature
     if temperature is None:
         temperature = 0.0 if windows else 0.8
+    likeliest = "what is taken is always the likeliest character"
+    if temperature == 0:
+        default = "" if given.temperature == 0 else " (this recipe's default)"
+        cli.refuse(given, ["--seed", "--top-k"], f"at --temperature 0{default} {likeliest}")
+    if given.top_k == 1:
+        cli.refuse(given, ["--seed", "--temperature"], f"with --top-k 1 {likeliest}")
     generator = mg.Generator()
     if given.seed is not None:
         generator.manual_seed(given.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ from minigrad.autograd.engine import Array
 from minigrad.data.text import read_text
 
 
-def read_csv(path: str | Path, column: str | None = None) -> tuple[Array, str]:
+def read_csv(path: str | Path, column: str | None = None) -> tuple[Array, str, Array, str]:
     """The numbers of one column of a file that has a line of names first, and the column's name.
 
-    Without `column`, the only column of numbers.  Raises OSError if the file cannot be read, and
-    ValueError, naming columns or line, if there is no such column or a value is not a number.
+    Without `column`, the only column of numbers.  Then the dates in the first column that holds
+    them, and its name; if there is none, the numbers of the rows from 1, and "row".
+
+    Raises OSError if the file cannot be read, and ValueError, naming columns or line, if there is
+    no such column, a value is not a number, or the newest row comes first.
     """
     lines = read_text(path).split("\n")
     reader = csv.reader(lines, delimiter=max(",;\t", key=lines[0].count))
@@ -52,7 +56,39 @@ def read_csv(path: str | Path, column: str | None = None) -> tuple[Array, str]:
                 "every row"
             )
         values.append(float(value))
-    return np.array(values), column
+    for i, name in enumerate(names):
+        when = _dates([row[i].strip() if i < len(row) else "" for _, row in rows[1:]], name)
+        if i != at and when is not None:
+            if when[-1] < when[0]:
+                raise ValueError(
+                    f"{path} has its newest row first (see column {name!r}), and what comes last "
+                    "is forecast: turn it round"
+                )
+            return np.array(values), column, when, name
+    return np.array(values), column, np.arange(1, len(values) + 1), "row"
+
+
+_DATES = ("%Y-%m", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%b %Y")  # and ISO 8601
+
+
+def _dates(cells: list[str], name: str) -> Array | None:
+    """The dates that `cells` are, if they go in one direction, and can be read in one way only."""
+    if all(map(_is_number, cells)) and name.casefold() != "year":
+        return None
+    found = []
+    for form in ("", "%Y", *_DATES):
+        try:
+            dates = [
+                datetime.strptime(cell, form) if form else datetime.fromisoformat(cell)
+                for cell in cells
+            ]
+        except ValueError:
+            continue
+        when = np.array([date.replace(tzinfo=None) for date in dates], "datetime64[s]")
+        steps = np.diff(when).astype(int)
+        if bool((steps >= 0).all()) or bool((steps <= 0).all()):
+            found.append(when)
+    return found[0] if len(found) == 1 else None
 
 
 def _is_number(text: str) -> bool:

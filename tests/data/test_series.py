@@ -87,11 +87,49 @@ def test_read_csv(tmp_path):
     path = tmp_path / "series.csv"
     path.write_text('\ufeff"day", sold\nMon,1\n\nTue, 2.5\n', encoding="utf-8")
     for column in (None, "sold"):
-        x, name = series.read_csv(path, column)
-        assert name == "sold"
+        x, name, when, unit = series.read_csv(path, column)
+        assert (name, when.tolist(), unit) == ("sold", [1, 2], "row")
         np.testing.assert_array_equal(x, [1, 2.5])
     path.write_text("day;sold\nMon;-1e3\n")
     assert series.read_csv(path)[0].tolist() == [-1000]
+
+
+@pytest.mark.parametrize(
+    ("cells", "first"),
+    [
+        (["2024-02-28", "2024-02-29", "2024-02-29"], "2024-02-28"),
+        (["2024-02-28 23:00", "2024-02-29 00:00"], "2024-02-28T23"),
+        (["2024-02-28T23:00:00Z", "2024-02-29T00:00:00Z"], "2024-02-28T23"),
+        (["1949-01", "1949-02"], "1949-01-01"),
+        (["2024/2/9", "2024/10/9"], "2024-02-09"),
+        (["28.2.2024", "1.3.2024"], "2024-02-28"),
+        (["2/28/2024", "3/1/2024"], "2024-02-28"),
+        (["28/02/2024", "01/03/2024"], "2024-02-28"),
+        (["02/01/2024", "01/02/2024", "02/02/2024"], "2024-01-02"),  # else it would go back
+        (["Jan 1949", "Feb 1949"], "1949-01-01"),
+        (["01/02/2024", "01/03/2024"], None),  # in February and March, or both in January?
+        (["2024-02-28", "2024-02-30"], None),
+        (["2024-02-28", ""], None),
+        (["2024-02-28", "2024-02-29", "2024-02-27"], None),
+        (["20240228", "20240229"], None),
+        (["Mon", "Tue"], None),
+    ],
+)
+def test_dates_are_found(tmp_path, cells, first):
+    path = tmp_path / "series.csv"
+    rows = [f"{i}x,{cell},{i},2023-01-0{i + 1}\n" for i, cell in enumerate(cells)]
+    path.write_text("id,when,v,late\n" + "".join(rows))
+    _, _, when, unit = series.read_csv(path, "v")
+    assert unit == ("when" if first else "late")
+    assert when[0] == np.datetime64(first or "2023-01-01")
+
+
+def test_years_are_dates(tmp_path):
+    path = tmp_path / "series.csv"
+    path.write_text("Year,v\n1949,2000\n1950,2001\n")
+    _, _, when, unit = series.read_csv(path, "v")
+    assert (when.astype("datetime64[Y]").astype(str).tolist(), unit) == (["1949", "1950"], "Year")
+    assert series.read_csv(path, "Year")[3] == "row"
 
 
 @pytest.mark.parametrize(
@@ -108,6 +146,7 @@ def test_read_csv(tmp_path):
         ("a,b\n1,2\n3,n/a\n", "b", "line 3: column 'b' holds 'n/a'"),
         ("a,b\n1,nan\n", "b", "line 2: column 'b' holds 'nan'"),
         ("a\n\0\n", "a", "not a text file"),
+        ("t,b\n2024-02-02,1\n2024-02-01,2\n", "b", "newest row first .see column 't'"),
         ('a\n"' + 200_000 * "1", "a", "line 2: field larger"),
     ],
 )

@@ -8,7 +8,7 @@ from examples import forecasting, text_generation
 from minigrad.training import Trainer
 
 TEXT = "The cat sat on the mat. The dog sat on the cat. A rat ran!\n" * 20
-TINY = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--length", "10"]
+TINY = ["--hidden", "8", "--batch", "4", "--length", "10"]
 
 
 @pytest.fixture(autouse=True)

@@ -34,15 +34,20 @@ from minigrad.ops.creation import tensor as tensor
 from minigrad.ops.elementwise import Overwrite
 
 
-def _operator(op: type[Op], function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
-    """The method for a binary operator: straight to `op` where nothing has to be converted."""
+def _operator(
+    op: type[Op], function: Callable[..., Any], for_all: bool = True
+) -> Callable[[Any, Any], Any]:
+    """The method for a binary operator: straight to `op` where nothing has to be converted.
+
+    An `op` that is not `for_all` is for two tensors of a floating dtype.
+    """
 
     def method(self: Node, other: Any) -> Any:
         if isinstance(other, Node):
             x, y = self.value, other.value
-            if x.dtype is y.dtype and type(x) is type(y):
+            if x.dtype is y.dtype and type(x) is type(y) and (for_all or x.dtype.kind == "f"):
                 return op()(self, other)
-        elif type(other) in (float, int) and self.value.dtype.kind == "f":
+        elif type(other) in (float, int) and for_all and self.value.dtype.kind == "f":
             return op()(self, float(other))
         elif not (isinstance(other, _OPERANDS) or hasattr(other, "dtype")):
             return NotImplemented
@@ -518,13 +523,11 @@ class Tensor(Node):
 
     # --- arithmetic -----------------------------------------------------------------------------
 
-    __add__ = _operator(arithmetic.Add, arithmetic.add)
-    __radd__ = _checked(arithmetic.add, swapped=True)
+    __add__ = __radd__ = _operator(arithmetic.Add, arithmetic.add)
     __sub__ = _operator(arithmetic.Sub, arithmetic.sub)
     __rsub__ = _checked(arithmetic.sub, swapped=True)
-    __mul__ = _operator(arithmetic.Mul, arithmetic.mul)
-    __rmul__ = _checked(arithmetic.mul, swapped=True)
-    __truediv__ = _checked(arithmetic.div)
+    __mul__ = __rmul__ = _operator(arithmetic.Mul, arithmetic.mul)
+    __truediv__ = _operator(arithmetic.Div, arithmetic.div, for_all=False)
     __rtruediv__ = _checked(arithmetic.div, swapped=True)
     __floordiv__ = _checked(arithmetic.floor_divide)
     __rfloordiv__ = _checked(arithmetic.floor_divide, swapped=True)

@@ -20,6 +20,7 @@ from minigrad.ops.selection import Where
 from minigrad.ops.shape import as_sizes, expand, flatten, movedim, normal_dim, normal_dims, reshape
 
 _ALL = slice(None)
+_BASIC = (int, slice, np.integer, np.bool)
 Index = Any  # what may stand in brackets, with arrays of the same device in place of tensors
 
 
@@ -39,7 +40,7 @@ def _plain(index: Any, x: Any) -> Index:
 def _plain_part(part: Any, x: Any) -> Any:
     if isinstance(part, slice) and part.step == 0:
         raise ValueError("slice step cannot be zero")
-    if part is None or part is Ellipsis or isinstance(part, slice | int | np.integer | np.bool):
+    if part is None or part is Ellipsis or isinstance(part, _BASIC):
         return part
     if isinstance(part, Node):
         value = part.value

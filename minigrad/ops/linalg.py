@@ -59,11 +59,13 @@ def matmul(input: Any, other: Any) -> Any:
 
     Raises RuntimeError where shapes do not fit or dtypes differ.
     """
-    if not (hasattr(input, "dtype") and hasattr(other, "dtype")):
+    try:
+        alike = input.dtype == other.dtype
+    except AttributeError as error:
         raise TypeError(
             f"matmul: expected tensors, got {type(input).__name__} and {type(other).__name__}"
-        )
-    if input.dtype != other.dtype:
+        ) from error
+    if not alike:
         raise RuntimeError(
             f"matmul: expected both to have the same dtype, got {input.dtype} and {other.dtype}; "
             "convert one with .to(dtype)"

@@ -164,7 +164,7 @@ def t(input: Any) -> Any:
 
 def reversed_dims(input: Any) -> Any:
     """`x.T`: the dimensions in reverse order."""
-    return Permute(tuple(range(len(input.shape)))[::-1])(input)
+    return Permute(tuple(range(len(input.shape) - 1, -1, -1)))(input)
 
 
 def matrix_transpose(input: Any) -> Any:

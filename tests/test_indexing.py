@@ -88,9 +88,9 @@ def test_setitem_and_its_gradients(shape: tuple[int, ...], data: st.DataObject) 
     np.testing.assert_allclose(gv.value.reshape(-1), sums, atol=1e-12)
 
 
-@given(st.integers(1, 40), st.integers(1, 6), st.sampled_from([1, 3]), st.integers(0, 99))
+@given(st.integers(1, 40), st.integers(1, 6), st.sampled_from([1, 3, 1024]), st.integers(0, 99))
 def test_sums_of_repeated_rows_agree(n: int, rows: int, width: int, seed: int) -> None:
-    """By sorting, by counting, and by doubling (the GPU's way)."""
+    """By sorting, by counting, by products of long rows, and by doubling (the GPU's way)."""
     rng = np.random.default_rng(seed)
     x, where = rng.standard_normal((n, width)), rng.integers(0, rows, n)
     expected = np.zeros((rows, width))
@@ -98,17 +98,27 @@ def test_sums_of_repeated_rows_agree(n: int, rows: int, width: int, seed: int) -
     for rule in (indexing.add_rows, indexing._add_rows_by_doubling):
         np.testing.assert_allclose(rule(x, where, rows), expected, atol=1e-12)
         assert rule(x.astype(np.float32), where, rows).dtype == np.float32
-    many = indexing.add_rows(x, where * 100, rows * 100)  # few rows used: no counting
-    np.testing.assert_allclose(many[::100], expected, atol=1e-12)
+    apart = 20_000  # few rows used: no counting; some numbers need more than 16 bits
+    many = indexing.add_rows(x[:, :3], where * apart, rows * apart)
+    np.testing.assert_allclose(many[::apart], expected[:, :3], atol=1e-12)
 
 
 def test_an_infinite_row_stays_alone() -> None:
     """A product with a one-hot matrix would make every row NaN: 0 * inf."""
-    W = leaf(np.zeros((3, 2)))
-    g = np.ones((3, 2))
-    g[1] = np.inf
-    (gW,) = mg.grad(W[[0, 2, 0]], [W], wrap(g))
-    assert np.array_equal(gW.value, [[2, 2], [0, 0], [np.inf, np.inf]])
+    for width in 2, 1024:
+        W = leaf(np.zeros((3, width)))
+        g = np.ones((3, width))
+        g[1] = np.inf
+        (gW,) = mg.grad(W[[0, 2, 0]], [W], wrap(g))
+        assert np.array_equal(gW.value[:, 0], [2, 0, np.inf])
+        assert (gW.value == gW.value[:, :1]).all()
+
+
+def test_a_small_integer_may_name_one_of_many_rows() -> None:
+    W = leaf(np.zeros((300, 2)))
+    (gW,) = mg.grad(W[mg.tensor(np.array([1, -1, 1], np.int8))].sum(), [W])
+    assert np.array_equal(np.flatnonzero(gW.value[:, 0]), [1, 299])
+    assert gW.value.sum() == 6
 
 
 def test_indices_of_every_kind() -> None:
@@ -334,6 +344,8 @@ MASK, POSITIONS = mg.tensor([True, False]), mg.tensor([0, 1])
         (lambda x: x.index_select(0, mg.tensor([[0]])), IndexError, "vector"),
         (lambda x: x.index_select(0, mg.tensor([2])), IndexError, "out of bounds"),
         (lambda x: x.index_add(0, POSITIONS, x[:1]), RuntimeError, "expected"),
+        (lambda x: x.index_add(0, mg.tensor([2]), x[:1]), IndexError, "from 0 to 1 along dim 0"),
+        (lambda x: x.index_add(0, mg.tensor([-9]), x[:1]), IndexError, "from 0 to 1 along dim 0"),
         (lambda x: x.repeat_interleave(mg.tensor([1, 2, 3]), 0), RuntimeError, "3 repeats"),
         (lambda x: x.diagonal(0, 1, -1), RuntimeError, "identical"),
         (lambda x: x[0].tril(), RuntimeError, "at least 2"),

@@ -8,6 +8,7 @@ run gives the same bits.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -135,6 +136,7 @@ def _add_at(x: Array, index: Index, shape: tuple[int, ...]) -> Array:
         rows = prod(shape)
         where = _places(x, index, shape).reshape(-1)
         before = after = 1
+    where = where.astype(np.int64, copy=False)  # `where + rows` may not fit an int8
     where = np.where(where < 0, where + rows, where)
     x = x.reshape(before, where.size, after).swapaxes(0, 1).reshape(where.size, before * after)
     y = add_rows(x, where, rows)  # (rows, before * after)
@@ -149,11 +151,19 @@ def add_rows(x: Array, where: Array, rows: int) -> Array:
         return _add_rows_by_doubling(x, where, rows)
     if x.shape[1] == 1 and x.dtype.kind == "f" and rows <= 16 * len(x):
         return np.bincount(where, x[:, 0], rows).astype(x.dtype)[:, None]
+    if rows <= 2**16:
+        where = where.astype(np.uint16)  # eight times faster to sort
     order = where.argsort(kind="stable")
     where = where[order]
     starts = np.flatnonzero(np.concatenate(([True], where[1:] != where[:-1])))
     y = np.zeros((rows, x.shape[1]), x.dtype)
-    y[where[starts]] = np.add.reduceat(x.take(order, 0), starts, axis=0)
+    if x.size < 1024 * len(starts):
+        y[where[starts]] = np.add.reduceat(x.take(order, 0), starts, axis=0)
+        return y
+    # Few sums, and long: a product with ones for each is up to ten times faster.
+    ones = np.ones(len(x), x.dtype)
+    for start, end in pairwise([*starts.tolist(), len(x)]):
+        y[where[start]] = ones[start:end] @ x.take(order[start:end], 0)
     return y
 
 
@@ -267,9 +277,15 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
 
 
 def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
-    """`input` with alpha source[i] added to its slice index[i], along `dim`."""
+    """`input` with alpha source[i] added to its slice index[i], along `dim`.
+
+    Raises IndexError for a position out of range (on the CPU: looking would make a GPU wait).
+    """
     dim = normal_dim(dim, len(input.shape))
     where = _plain((*(slice(None),) * dim, index), input)
+    rows, size = where[-1], input.shape[dim]
+    if isinstance(rows, np.ndarray) and rows.size and not 0 <= rows.min() <= rows.max() < size:
+        raise IndexError(f"index_add: positions must be from 0 to {size - 1} along dim {dim}")
     _same_dtype("index_add", input, source)
     expected = (*input.shape[:dim], *index.shape, *input.shape[dim + 1 :])
     if tuple(source.shape) != expected:

@@ -1,7 +1,11 @@
 """minigrad: PyTorch's names on NumPy arrays, for recurrent nets."""
 
+from numpy import finfo as finfo
+from numpy import iinfo as iinfo
+
 from minigrad import random as random
 from minigrad.autograd.grad_mode import enable_grad as enable_grad
+from minigrad.autograd.grad_mode import inference_mode as inference_mode
 from minigrad.autograd.grad_mode import is_grad_enabled as is_grad_enabled
 from minigrad.autograd.grad_mode import no_grad as no_grad
 from minigrad.autograd.grad_mode import set_grad_enabled as set_grad_enabled
@@ -28,6 +32,7 @@ from minigrad.dtypes import set_default_dtype as set_default_dtype
 from minigrad.dtypes import uint8 as uint8
 from minigrad.functions import std as std
 from minigrad.functions import var as var
+from minigrad.ops import creation
 from minigrad.ops.arithmetic import add as add
 from minigrad.ops.arithmetic import allclose as allclose
 from minigrad.ops.arithmetic import bitwise_and as bitwise_and
@@ -110,15 +115,18 @@ from minigrad.ops.elementwise import tan as tan
 from minigrad.ops.elementwise import tanh as tanh
 from minigrad.ops.elementwise import trunc as trunc
 from minigrad.ops.indexing import diagonal as diagonal
+from minigrad.ops.indexing import diff as diff
 from minigrad.ops.indexing import flip as flip
 from minigrad.ops.indexing import gather as gather
 from minigrad.ops.indexing import index_add as index_add
 from minigrad.ops.indexing import index_select as index_select
 from minigrad.ops.indexing import masked_select as masked_select
+from minigrad.ops.indexing import narrow as narrow
 from minigrad.ops.indexing import one_hot as one_hot
 from minigrad.ops.indexing import repeat_interleave as repeat_interleave
 from minigrad.ops.indexing import scatter as scatter
 from minigrad.ops.indexing import scatter_add as scatter_add
+from minigrad.ops.indexing import select as select
 from minigrad.ops.indexing import take_along_dim as take_along_dim
 from minigrad.ops.indexing import tril as tril
 from minigrad.ops.indexing import triu as triu
@@ -185,6 +193,7 @@ from minigrad.random import initial_seed as initial_seed
 from minigrad.random import manual_seed as manual_seed
 from minigrad.random import set_rng_state as set_rng_state
 from minigrad.tensor import Tensor as Tensor
+from minigrad.tensor import is_floating_point as is_floating_point
 from minigrad.tensor import is_tensor as is_tensor
 from minigrad.tensor import numel as numel
 from minigrad.tensor import tensor as tensor
@@ -197,6 +206,8 @@ from minigrad import optim as optim  # isort: skip
 from minigrad import safetensors as safetensors  # isort: skip
 from minigrad import utils as utils  # isort: skip
 
+Size: type = tuple  # what a shape is
+normal = creation.gaussian
 half, float, double, short, int, long = float16, float32, float64, int16, int32, int64
 bool = bool_
 clip = clamp

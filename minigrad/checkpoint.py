@@ -65,10 +65,11 @@ def save(obj: Any, path: Target) -> None:
                     )
 
 
-def load(path: Target, map_location: Any = None) -> Any:
+def load(path: Target, map_location: Any = None, *, weights_only: bool = True) -> Any:
     """What `save` wrote to `path` (or to an open binary file).
 
     Tensors return to the device they were saved from, or go to `map_location` ("cpu", "cuda:1").
+    `weights_only` changes nothing: no file can run code here.
     Raises ValueError for a file that is damaged, or no checkpoint, saying what it seems to be.
     """
     where = None if map_location is None else device(map_location)

@@ -152,6 +152,8 @@ class Tensor(Node):
     def dim(self) -> builtins.int:
         return self.value.ndim
 
+    ndimension = dim
+
     def numel(self) -> builtins.int:
         return self.value.size
 
@@ -180,9 +182,10 @@ class Tensor(Node):
         gradient: Any = None,
         retain_graph: builtins.bool | None = None,
         create_graph: builtins.bool = False,
+        inputs: Any = None,
     ) -> None:
         """See `gradients.backward`."""
-        gradients.backward(self, gradient, retain_graph, create_graph)
+        gradients.backward(self, gradient, retain_graph, create_graph, inputs)
 
     @property
     def requires_grad(self) -> builtins.bool:
@@ -654,6 +657,14 @@ class Tensor(Node):
             raise TypeError(f"type_as() takes a Tensor, not {type(other).__name__}")
         return self.to(other)
 
+    def type(self, dtype: Any = None) -> Any:
+        """`self` in a dtype, which may be named `"torch.FloatTensor"`; without one, that name."""
+        if dtype is None:
+            return f"torch.{_CLASSES[self.dtype.name]}"
+        name = str(getattr(dtype, "__name__", dtype)).rpartition(".")[2]
+        named = {other: of for of, other in _CLASSES.items()}
+        return cast(self, np.dtype(named.get(name, dtype)))
+
     def half(self) -> Any:
         return cast(self, np.dtype(np.float16))
 
@@ -737,6 +748,9 @@ class Tensor(Node):
     bernoulli = creation.bernoulli
     multinomial = creation.multinomial
     masked_select = indexing.masked_select
+    select = indexing.select
+    narrow = indexing.narrow
+    diff = indexing.diff
     index_select = indexing.index_select
     index_add = indexing.index_add
     gather = indexing.gather
@@ -877,6 +891,19 @@ class _Part(_Data):
         self.owner.value = whole
 
 
+_CLASSES = {  # PyTorch's class of each dtype: x.type() is its name
+    "float16": "HalfTensor",
+    "float32": "FloatTensor",
+    "float64": "DoubleTensor",
+    "uint8": "ByteTensor",
+    "int8": "CharTensor",
+    "int16": "ShortTensor",
+    "int32": "IntTensor",
+    "int64": "LongTensor",
+    "bool": "BoolTensor",
+}
+
+
 Node.result_type = Tensor
 
 
@@ -929,6 +956,11 @@ def parse_to(
 def is_tensor(x: Any) -> bool:
     """Whether `x` is a Tensor."""
     return isinstance(x, Tensor)
+
+
+def is_floating_point(input: Tensor) -> bool:
+    """Whether it is of a floating dtype."""
+    return input.is_floating_point()
 
 
 def numel(input: Tensor) -> int:

@@ -80,6 +80,18 @@ class enable_grad(no_grad):
     mode = True
 
 
+class inference_mode(no_grad):
+    """`no_grad` by its other name: results are ordinary tensors. With `mode=False`, no change."""
+
+    def __new__(cls, mode: Any = True) -> Any:
+        if mode is False:
+            return set_grad_enabled(grad_mode.enabled)
+        return super().__new__(cls, None if mode is True else mode)
+
+    def __init__(self, mode: Any = True) -> None:
+        super().__init__()
+
+
 class set_grad_enabled(contextlib.ContextDecorator):
     """Switch recording on or off, at once; as a context manager, until its end."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Node, run_backward, wrap
+from minigrad.autograd.engine import Node, _accumulate, run_backward, wrap
 
 
 def backward(
@@ -14,14 +14,20 @@ def backward(
     grad_tensors: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    inputs: Any = None,
 ) -> None:
     """Add the gradient of `tensors`, one or several, to `.grad` of every leaf they depend on.
 
-    The graph is freed on the way unless `retain_graph` (by default as `create_graph`).
+    With `inputs`, one tensor or several, to theirs alone.  The graph is freed on the way unless
+    `retain_graph` (by default as `create_graph`).
     """
+    targets = None if inputs is None else _targets("backward", inputs)
     roots, starts = _starts(tensors, grad_tensors, create_graph)
     keep = create_graph if retain_graph is None else retain_graph
-    run_backward(roots, starts, None, keep, create_graph)
+    found = run_backward(roots, starts, targets, keep, create_graph)
+    for target, g in zip(targets or (), found, strict=True):
+        if g is not None:
+            _accumulate(target, g)
 
 
 def grad(
@@ -31,31 +37,42 @@ def grad(
     retain_graph: bool | None = None,
     create_graph: bool = False,
     only_inputs: bool = True,
-    allow_unused: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
 ) -> tuple[Any, ...]:
     """The gradients of `outputs` with respect to `inputs`: a tuple, one for each input.
 
     Both may be one tensor or a sequence.  Outputs that are not scalars need `grad_outputs`.  With
     `create_graph` the result can be differentiated again.  An input that the outputs do not depend
-    on is an error, or None with `allow_unused`.  `.grad` of the leaves is not touched
-    (`only_inputs`, which PyTorch has kept from its early days, changes nothing).
+    on is an error, or None with `allow_unused`, or zero with `materialize_grads`.  `.grad` of the
+    leaves is not touched.  (`only_inputs`, kept by PyTorch from its early days, changes nothing.)
     """
-    targets = [inputs] if isinstance(inputs, Node) else list(inputs)
-    if not targets:
-        raise RuntimeError("grad() needs non-empty inputs")
-    for i, target in enumerate(targets):
-        if not target.requires_grad:
-            raise RuntimeError(f"input {i} of grad() does not require grad")
+    if allow_unused is False and materialize_grads:
+        raise ValueError("materialize_grads needs allow_unused, which was set to False")
+    targets = _targets("grad", inputs)
     roots, starts = _starts(outputs, grad_outputs, create_graph)
     keep = create_graph if retain_graph is None else retain_graph
     found = run_backward(roots, starts, targets, keep, create_graph)
     for i, g in enumerate(found):
-        if g is None and not allow_unused:
+        if g is None and materialize_grads:
+            found[i] = np.zeros_like(targets[i].value)
+        elif g is None and not allow_unused:
             raise RuntimeError(
                 f"input {i} of grad() is not used in computing the outputs (was it replaced by a "
                 "new tensor after use?). Pass allow_unused=True to get None for it"
             )
     return tuple([g if g is None or isinstance(g, Node) else wrap(g) for g in found])
+
+
+def _targets(name: str, inputs: Any) -> list[Node]:
+    """The inputs, one or several, that gradients are asked for."""
+    targets = [inputs] if isinstance(inputs, Node) else list(inputs)
+    if not targets:
+        raise RuntimeError(f"{name}() needs non-empty inputs")
+    for i, target in enumerate(targets):
+        if not target.requires_grad:
+            raise RuntimeError(f"input {i} of {name}() does not require grad")
+    return targets
 
 
 def _starts(outputs: Any, given: Any, create_graph: bool) -> tuple[list[Node], list[Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import random
 from minigrad.device import cupy
 from minigrad.device import device as _Device
 
@@ -17,6 +18,8 @@ __all__ = [
     "get_device_name",
     "get_float32_matmul_precision",
     "is_available",
+    "manual_seed",
+    "manual_seed_all",
     "memory_allocated",
     "memory_reserved",
     "set_device",
@@ -62,6 +65,15 @@ def set_device(device: Any) -> None:
 def get_device_name(device: Any = None) -> str:
     """What its maker calls it."""
     return str(cupy().cuda.runtime.getDeviceProperties(_index(device))["name"].decode())
+
+
+def manual_seed(seed: int) -> None:
+    """Seed the default generator, which a GPU's numbers come from. Without a GPU, nothing."""
+    if is_available():
+        random.manual_seed(seed)
+
+
+manual_seed_all = manual_seed
 
 
 def synchronize(device: Any = None) -> None:

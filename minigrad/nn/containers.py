@@ -1,4 +1,4 @@
-"""Modules made of modules: Sequential, ModuleList, ModuleDict."""
+"""Modules made of modules, Sequential, ModuleList and ModuleDict; lists and dicts of parameters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Va
 from typing import Any, Self
 
 from minigrad.nn.module import Module, _block
+from minigrad.nn.parameter import Parameter
+from minigrad.tensor import Tensor
 
 
 class _Sequence(Module):
@@ -183,3 +185,97 @@ class ModuleDict(Module):
         """Add modules from a mapping, or from pairs of a name and a module."""
         for key, module in dict(modules).items():
             self.add_module(key, module)
+
+
+class ParameterDict(Module):
+    """A dict of parameters that the module it is assigned to knows of; tensors become such."""
+
+    def __init__(self, parameters: Any = None) -> None:
+        super().__init__()
+        self.update(parameters or {})
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._parameters[str(key)]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(value, Tensor) and not isinstance(value, Parameter):
+            value = Parameter(value)
+        self.register_parameter(str(key), value)
+
+    def __delitem__(self, key: Any) -> None:
+        del self._parameters[str(key)]
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._parameters)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._parameters
+
+    def pop(self, key: str) -> Any:
+        """Remove a parameter and return it."""
+        return self._parameters.pop(key)
+
+    def keys(self) -> KeysView[str]:
+        return self._parameters.keys()
+
+    def items(self) -> ItemsView[str, Any]:
+        return self._parameters.items()
+
+    def values(self) -> ValuesView[Any]:
+        return self._parameters.values()
+
+    def update(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        """Add parameters from a mapping, or from pairs of a name and a parameter."""
+        for key, parameter in dict(parameters).items():
+            self[key] = parameter
+
+    def __repr__(self) -> str:
+        lines = [
+            f"({name}): Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]"
+            for name, p in self._parameters.items()
+            if p is not None
+        ]
+        return _block(self._get_name(), lines)
+
+
+class ParameterList(ParameterDict):
+    """A list of parameters that the module it is assigned to knows of; tensors become such."""
+
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
+        Module.__init__(self)
+        self.extend(values or ())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._parameters.values())
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return ParameterList(list(self)[index])
+        return self._parameters[self._key(index)]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(self._key(index), value)
+
+    def _key(self, index: int) -> str:
+        """The name of parameter number `index`, which may count from the end."""
+        n = len(self)
+        if not -n <= operator.index(index) < n:
+            raise IndexError(f"index {index} is out of range: there are {n} parameters")
+        return str(index % n)
+
+    def append(self, value: Any) -> Self:
+        """Add a parameter at the end."""
+        super().__setitem__(len(self), value)
+        return self
+
+    def extend(self, values: Iterable[Any]) -> Self:
+        """Add parameters at the end."""
+        for value in list(values):
+            self.append(value)
+        return self
+
+    def __iadd__(self, values: Iterable[Any]) -> Self:
+        return self.extend(values)

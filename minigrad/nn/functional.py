@@ -17,27 +17,33 @@ from minigrad.dtypes import cast, operands
 from minigrad.fused.layer_norm import LayerNormalization
 from minigrad.fused.softmax_cross_entropy import SoftmaxCrossEntropy
 from minigrad.ops import elementwise, reductions
-from minigrad.ops.arithmetic import Clamp, Log
+from minigrad.ops.arithmetic import Clamp, Log, clamp
 from minigrad.ops.elementwise import Log1p, sigmoid, softplus, tanh
 from minigrad.ops.indexing import GetItem, SetItem, one_hot, setitem
+from minigrad.ops.selection import where
 
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "dropout",
+    "elu",
     "embedding",
+    "hardtanh",
     "huber_loss",
     "l1_loss",
     "layer_norm",
+    "leaky_relu",
     "linear",
     "log_softmax",
+    "logsigmoid",
     "mse_loss",
     "nll_loss",
     "one_hot",
     "pad",
     "relu",
     "sigmoid",
+    "silu",
     "smooth_l1_loss",
     "softmax",
     "softplus",
@@ -205,6 +211,35 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
 def relu(input: Any, inplace: bool = False) -> Any:
     """max(x, 0)."""
     return _maybe_in_place(input, elementwise.relu(input), inplace)
+
+
+def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
+    """x where it is positive, else negative_slope x."""
+    y = where(input > 0, input, input * negative_slope)
+    return _maybe_in_place(input, y, inplace)
+
+
+def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+    """x where it is positive, else alpha (exp(x) - 1)."""
+    negative = elementwise.expm1(clamp(input, max=0))  # where it is not taken, it may not overflow
+    return _maybe_in_place(input, where(input > 0, input, negative * alpha), inplace)
+
+
+def silu(input: Any, inplace: bool = False) -> Any:
+    """x sigmoid(x)."""
+    return _maybe_in_place(input, input * sigmoid(input), inplace)
+
+
+def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
+    """x between min_val and max_val, beyond them the nearer of the two, with gradient 0."""
+    inside = (input > min_val) & (input < max_val)
+    y = where(inside, input, clamp(input.detach(), min_val, max_val))
+    return _maybe_in_place(input, y, inplace)
+
+
+def logsigmoid(input: Any) -> Any:
+    """log sigmoid(x)."""
+    return -softplus(-input, 1.0, math.inf)
 
 
 def _implicit_dim(name: str, dim: int | None, ndim: int) -> int:

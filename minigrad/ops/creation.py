@@ -296,6 +296,24 @@ def randn(
     return _placed(normal(_size(sizes, size), _dtype(dtype), generator), device, requires_grad)
 
 
+def gaussian(
+    mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None, **like: Any
+) -> Any:
+    """Numbers from normal distributions with these means and deviations: `minigrad.normal`.
+
+    Both may be tensors, whose shapes broadcast; where both are numbers, `size` is needed.  No
+    gradient flows to them.
+    """
+    tensors = [part for part in (mean, std) if isinstance(part, Node)]
+    if size is None:
+        if not tensors:
+            raise TypeError("normal() of two numbers needs a size")
+        size = np.broadcast_shapes(*[part.shape for part in tensors])
+        like = {"dtype": tensors[0].value.dtype, **like}
+    mean, std = (wrap(part.value) if isinstance(part, Node) else part for part in (mean, std))
+    return randn(size=size, generator=generator, **like) * std + mean
+
+
 def rand_like(
     input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Any:

@@ -8,6 +8,7 @@ run gives the same bits.
 
 from __future__ import annotations
 
+import operator
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -274,6 +275,37 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
     if isinstance(where, np.ndarray) and where.size and where.min() < 0:
         raise IndexError(f"index_select: index {where.min()} is out of range")
     return getitem(input, (*(slice(None),) * dim, reshape(index, -1)))
+
+
+def select(input: Any, dim: int, index: int) -> Any:
+    """The slice at `index` along `dim`, without that dimension. Raises IndexError out of range."""
+    before = (slice(None),) * normal_dim(dim, input.ndim)
+    return getitem(input, (*before, operator.index(index)))
+
+
+def narrow(input: Any, dim: int, start: int, length: int) -> Any:
+    """`length` places along `dim`, from `start` on.
+
+    Raises IndexError for a start out of range, RuntimeError if there are not so many.
+    """
+    dim, start = normal_dim(dim, input.ndim), operator.index(start)
+    n = input.shape[dim]
+    if not -n <= start <= n:
+        raise IndexError(f"narrow: start {start} is out of range for a dimension of {n}")
+    start += n if start < 0 else 0
+    if not 0 <= length <= n - start:
+        raise RuntimeError(f"narrow: start {start} and length {length} exceed a dimension of {n}")
+    return getitem(input, (*(slice(None),) * dim, slice(start, start + length)))
+
+
+def diff(input: Any, n: int = 1, dim: int = -1) -> Any:
+    """y_t = x_(t+1) - x_t along `dim`, `n` times."""
+    for _ in range(n):
+        length = input.shape[normal_dim(dim, input.ndim)]
+        later = narrow(input, dim, min(1, length), max(length - 1, 0))
+        earlier = narrow(input, dim, 0, max(length - 1, 0))
+        input = later - earlier if input.dtype.kind != "b" else later ^ earlier
+    return input
 
 
 def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:

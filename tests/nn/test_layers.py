@@ -313,3 +313,19 @@ def test_pad_refuses() -> None:
     for amounts in ((1,), (1, 1, 1, 1), (-1, -1)):
         with pytest.raises(RuntimeError):
             F.pad(x, amounts)
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "elu", "silu", "hardtanh", "logsigmoid"])
+@given(st.integers(0, 3), st.integers(0, 10**6))
+def test_activations_have_the_slopes_they_should(name: str, n: int, seed: int) -> None:
+    x = mg.tensor(np.random.default_rng(seed).normal(0, 2, (n, 3)), requires_grad=True)
+    assert gradcheck(getattr(F, name), (x,)) and gradgradcheck(getattr(F, name), (x,))
+    assert getattr(F, name)(x.float()).dtype == mg.float32
+
+
+def test_activations_far_out() -> None:
+    x = mg.tensor([-1e4, -100.0, 100.0, 1e4], requires_grad=True)
+    for name in ("leaky_relu", "elu", "silu", "hardtanh", "logsigmoid"):
+        y = getattr(F, name)(x)
+        (g,) = mg.grad(y.sum(), x)
+        assert np.isfinite(y.detach().numpy()).all() and np.isfinite(g.numpy()).all()

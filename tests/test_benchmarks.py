@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import ops
 from benchmarks.harness import Interval, compare, readable, table
 from benchmarks.peers import PEERS, RUNS, build
 from benchmarks.worker import load
@@ -47,6 +48,24 @@ def test_peer_computes_the_same(library, name, monkeypatch):
     ours = workload(load("minigrad", 1), **workload.tiny).check()
     theirs = build(library, name, {**workload.sizes, **workload.tiny}).check()
     compare(name, {"minigrad": ours, library: theirs})
+
+
+@pytest.mark.parametrize("expression, leaf", ops.expressions())
+def test_op_runs_forward_and_backward(expression, leaf):
+    names = ops.tensors(load("minigrad", 1))
+    assert ops.Op(expression, "", names).value.requires_grad == bool(leaf)
+    if leaf:
+        gradient = ops.Op(expression, leaf, names).value
+        assert gradient.shape == names[leaf].shape and np.isfinite(gradient.numpy()).all()
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("expression, leaf", ops.expressions())
+def test_op_computes_what_pytorch_computes(expression, leaf):
+    pytest.importorskip("torch")
+    libraries = {library: ops.tensors(load(library, 1)) for library in ("minigrad", "torch")}
+    for result in (ops.race(expression, end, libraries, 1) for end in {"", leaf}):
+        assert len(ops.cells(result)) == 4
 
 
 def test_training_changes_every_weight():

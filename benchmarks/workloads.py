@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,19 @@ def min_char_data(T: int, classes: int) -> list[tuple[Array, Array]]:
 # --- what is called -------------------------------------------------------------------------------
 
 
+@contextmanager
+def dropout_off(model: Any) -> Iterator[None]:
+    """Dropout with probability 0 in all modules, which stay in training mode."""
+    names = "p", "dropout"  # of a Dropout, of a recurrent layer
+    found = [(m, n, getattr(m, n, None)) for m in model.modules() for n in names]
+    numbers = [(m, n, p) for m, n, p in found if isinstance(p, float)]
+    for module, name, _ in numbers:
+        setattr(module, name, 0.0)
+    yield
+    for module, name, p in numbers:
+        setattr(module, name, p)
+
+
 class Training:
     """Steps of training on one batch after another: forward, backward, update."""
 
@@ -102,13 +116,13 @@ class Training:
 
     def check(self) -> list[float]:
         """Three losses: forward, backward and update all count. Dropout is off: it would differ."""
-        self.model.eval()
         losses = []
-        for _ in range(3):
-            loss = self.forward()
-            self.learn(loss)
-            losses.append(loss.item())
-        self.model.train()
+        # Not by eval(): cuDNN goes back through a recurrent layer only while it is training.
+        with dropout_off(self.model):
+            for _ in range(3):
+                loss = self.forward()
+                self.learn(loss)
+                losses.append(loss.item())
         return losses
 
 

@@ -78,6 +78,19 @@ def test_training_changes_every_weight():
         assert not np.array_equal(before[name], w.numpy()), name
 
 
+def test_the_check_is_without_dropout_but_in_training_mode():
+    """cuDNN goes back through a recurrent layer in no other."""
+    run = WORKLOADS["macbeth"](load("minigrad", 1), **WORKLOADS["macbeth"].tiny)
+    lstm, dropout = run.model.lstm, run.model.dropout
+    seen = []
+    run.model.register_forward_pre_hook(
+        lambda *_: seen.append((lstm.training, lstm.dropout, dropout.training, dropout.p))
+    )
+    run.check()
+    run()
+    assert seen == [(True, 0, True, 0)] * 3 + [(True, 0.2, True, 0.2)]
+
+
 def test_initial_weights_depend_on_name_and_shape_alone():
     assert np.array_equal(draw("lstm.weight", (3, 2)), draw("lstm.weight", (3, 2)))
     assert not np.array_equal(draw("lstm.weight", (3, 2)), draw("lstm.bias", (3, 2)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -135,7 +136,7 @@ def einsum(equation: str, *operands: Any) -> Any:
     """
     if len(operands) == 1 and isinstance(operands[0], list | tuple):
         operands = tuple(operands[0])
-    terms, result = _parse(equation, [len(x.shape) for x in operands])
+    terms, result = _parse(equation, tuple([len(x.shape) for x in operands]))
     sizes: dict[str, int] = {}
     for term, x in zip(terms, operands, strict=True):
         for name, n in zip(term, x.shape, strict=True):
@@ -165,7 +166,8 @@ def _shaped(x: Any, shape: tuple[int, ...]) -> Any:
     return x if x.shape == shape else reshape(x, shape)
 
 
-def _parse(equation: str, ndims: list[int]) -> tuple[list[list[str]], list[str]]:
+@lru_cache  # nobody changes the lists
+def _parse(equation: str, ndims: tuple[int, ...]) -> tuple[list[list[str]], list[str]]:
     """The names of each operand's dimensions, and of the result's.
 
     The dimensions of "..." are named 1, 2, ... from the right, as they broadcast.

@@ -215,14 +215,14 @@ def race(
     return result
 
 
-def compare(workload: str, checks: dict[str, list[float]]) -> None:
+def compare(workload: str, checks: dict[str, list[float]], tolerance: float = 2e-3) -> None:
     """A race between libraries that compute different things would mean nothing."""
     if not checks:
         return
     first = OURS if OURS in checks else next(iter(checks))
     for library, values in checks.items():
         for ours, theirs in zip(checks[first], values, strict=False):  # Keras gives only its first
-            if not math.isclose(ours, theirs, rel_tol=2e-3, abs_tol=1e-5):
+            if not math.isclose(ours, theirs, rel_tol=tolerance, abs_tol=tolerance / 200):
                 raise RuntimeError(
                     f"{workload}: {first} has {checks[first]}, {library} has {values}: they do "
                     "not compute the same, so their times cannot be compared"

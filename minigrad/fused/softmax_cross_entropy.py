@@ -52,7 +52,8 @@ class SoftmaxCrossEntropy(Op):
     def vjp(self, g: Array, x: Array, t: Array, a: Array | None) -> tuple[Array, None, None]:
         if len(self.residuals) == 2:
             shift, count = self.residuals
-            g = g / count if self.reduction == "mean" else g
+            if self.reduction == "mean":
+                g = g / (count + (count == 0))
             return kernel.cross_entropy_backward(x, t, a, shift, g), None, None
         e, s, rows, count = self.residuals
         if self.reduction == "mean":

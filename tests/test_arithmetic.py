@@ -44,6 +44,33 @@ def test_clamp_at_its_bounds() -> None:
         mg.clamp(mg.ones(1))
 
 
+def test_clamp_by_numbers_that_raise_the_dtype() -> None:
+    x = mg.tensor([-1, 0, 3])
+    assert x.clamp(0, 2).dtype == mg.int64
+    y = x.clamp(0, 1.5)
+    assert y.dtype == mg.float32 and y.tolist() == [0, 0, 1.5]
+
+
+@pytest.mark.parametrize("dtype", [mg.float16, mg.float32, mg.float64])
+def test_integers_are_as_good_as_floats_from_either_side(dtype: Any) -> None:
+    x = mg.tensor([1.5, -2.0], dtype=dtype, requires_grad=True)
+    for function in (
+        lambda n: (x + n) * n - n,
+        lambda n: n + (n * (n - x)),
+        lambda n: n / x / n,
+        lambda n: x**n,
+        lambda n: n**x,
+    ):
+        by_int, by_float = function(3), function(3.0)
+        assert by_int.dtype == dtype and by_int.equal(by_float)
+        assert mg.grad(by_int.sum(), x)[0].equal(mg.grad(by_float.sum(), x)[0])
+
+
+def test_integers_are_divided_as_floats() -> None:
+    y = mg.tensor([1, 2]) / mg.tensor([2, 4])
+    assert y.dtype == mg.float32 and y.tolist() == [0.5, 0.5]
+
+
 @pytest.mark.parametrize("b", [3.0, -3.0])
 def test_division_with_signs(b: float) -> None:
     values = [-7.0, -6.0, 7.0]

@@ -20,6 +20,13 @@ matrix_products = hnp.mutually_broadcastable_shapes(
 )
 
 
+def test_einsum_that_changes_nothing_gives_a_tensor_of_its_own() -> None:
+    x = mg.ones(2, 3)
+    y = mg.einsum("ij->ij", x)
+    y.add_(1)
+    assert x.tolist() == [[1] * 3] * 2
+
+
 def leaf(array: Any) -> Any:
     return wrap(np.asarray(array), None, True)
 

@@ -52,6 +52,19 @@ def test_max_in_all_its_forms() -> None:
     assert a.argmax().item() == 1 and a.argmax(0).tolist() == [1, 0]
 
 
+def test_the_first_nan_is_the_largest_and_the_smallest() -> None:
+    x = mg.tensor([[1.0, math.nan, 5, math.nan], [1, 2, 0, -1]])
+    for found, expected in ((x.max(1), [1, 1]), (x.min(1), [1, 3])):
+        assert found.indices.tolist() == expected
+        assert found.values[0].isnan() and found.values[1] in (2, -1)
+
+
+def test_no_variance_of_integers() -> None:
+    for name in ("var", "std"):
+        with pytest.raises(RuntimeError, match="float"):
+            getattr(mg.tensor([1, 2]), name)()
+
+
 def test_of_nothing() -> None:
     nothing = mg.zeros(0, 3)
     with warnings.catch_warnings():

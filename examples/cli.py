@@ -116,6 +116,8 @@ def check_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
+    except FileExistsError as error:
+        raise ValueError(f"{path} cannot be written: {error.filename} is not a folder") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -263,6 +263,8 @@ def run(given: argparse.Namespace) -> int:
     mg.manual_seed(given.seed)
     try:
         forecast = (tutorial_recipe if tutorial else default_recipe)(train, given)
+        if not np.isfinite(forecast).all():
+            raise DivergenceError("its forecast is not finite")
     except DivergenceError as error:
         print(
             f"{PROG}: training diverged: {error}. Try a lower learning rate: --lr {given.lr / 4:g}",
@@ -283,7 +285,7 @@ def run(given: argparse.Namespace) -> int:
 
 def picture(argument: str) -> Path:
     """For `type=`: the name of a picture."""
-    if not argument.endswith((".png", ".svg", ".pdf", ".jpg")):
+    if Path(argument).suffix not in (".png", ".svg", ".pdf", ".jpg"):
         raise argparse.ArgumentTypeError(
             f"{argument!r} is no picture: expected a name that ends in .png, .svg, .pdf or .jpg"
         )

@@ -15,6 +15,7 @@ import itertools
 import math
 import shlex
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,11 @@ class Run:
         self.batches: Streams | Windows
         if config.recipe == "windows":
             self.batches = Windows(self.train, config.batch, config.length, options["seed"])
+        elif len(self.train) <= config.batch:
+            raise ValueError(
+                f"a text of {len(self.train):,} characters, without what is held out, is too short "
+                f"for {config.batch:,} chunks side by side: a smaller --batch helps"
+            )
         else:
             self.batches = Streams(self.train, config.batch, config.length)
         self.trainer = Trainer(
@@ -227,6 +233,8 @@ def train(given: argparse.Namespace) -> int:
     text = cli.read_book(given.text)
     run = Run(options, text, path)
     cli.check_writable(path)
+    if path.is_file() and path.stat().st_size and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is there, and is no checkpoint: give another with --checkpoint")
     trainer = run.trainer
     assert trainer is not None
     if saved is not None:

@@ -43,8 +43,9 @@ def read_csv(path: str | Path, column: str | None = None) -> tuple[Array, str, A
         if len(numeric) > 1:
             raise ValueError(f"which column of {path}? It has {listed}: name one with --column")
         column = numeric[0]
-    if column not in names:
-        raise ValueError(f"{path} has no column {column!r}; it has {listed}")
+    if names.count(column) != 1:
+        many = "several columns" if column in names else "no column"
+        raise ValueError(f"{path} has {many} {column!r}; it has {listed}")
     at = names.index(column)
     values = []
     for line, row in rows[1:]:
@@ -54,6 +55,11 @@ def read_csv(path: str | Path, column: str | None = None) -> tuple[Array, str, A
             raise ValueError(
                 f"{path}, line {line}: column {column!r} holds {what}, and a number is needed in "
                 "every row"
+            )
+        if any(cell.strip() for cell in row[len(names) :]):
+            raise ValueError(
+                f"{path}, line {line} has {len(row)} values for {len(names)} columns (with a "
+                f"{reader.dialect.delimiter!r} inside one of them, it needs quotes)"
             )
         values.append(float(value))
     for i, name in enumerate(names):

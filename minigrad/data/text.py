@@ -95,7 +95,7 @@ _PLAIN = str.maketrans(
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a file: UTF-8 (with or without a mark), or Latin-1 where it is not UTF-8.
+    """The text of a file: UTF-8 (with or without a mark), else Windows' Latin-1 (code page 1252).
 
     Line ends become newlines.  Raises OSError if it cannot be read, ValueError if it is no text.
     """
@@ -107,7 +107,13 @@ def read_text(path: str | Path) -> str:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = raw.decode("latin-1")
+        try:
+            text = raw.decode("cp1252")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path} is not a text file: byte {raw[error.start]:#x} at {error.start:,} fits "
+                "neither UTF-8 nor Latin-1"
+            ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

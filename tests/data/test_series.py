@@ -146,6 +146,8 @@ def test_years_are_dates(tmp_path):
         ("a,b\n1,2\n3,n/a\n", "b", "line 3: column 'b' holds 'n/a'"),
         ("a,b\n1,nan\n", "b", "line 2: column 'b' holds 'nan'"),
         ("a\n\0\n", "a", "not a text file"),
+        ("a,b,a\n1,2,3\n", "a", "several columns 'a'; it has 'a', 'b', 'a'"),
+        ("a,b\n1,2,\n1,2,345\n", "b", "line 3 has 3 values for 2 columns .with a ','"),
         ("t,b\n2024-02-02,1\n2024-02-01,2\n", "b", "newest row first .see column 't'"),
         ('a\n"' + 200_000 * "1", "a", "line 2: field larger"),
     ],

@@ -88,10 +88,13 @@ def test_read_text(tmp_path):
     path = tmp_path / "text.txt"
     path.write_bytes("\ufeffdéjà\r\nvu\r".encode())
     assert read_text(path) == "déjà\nvu\n"
-    path.write_bytes("déjà".encode("latin-1"))
-    assert read_text(path) == "déjà"
+    path.write_bytes("déjà “vu”".encode("cp1252"))
+    assert read_text(path) == "déjà “vu”"
     path.write_bytes(b"a\0b")
-    with pytest.raises(ValueError, match="not a text file"):
+    with pytest.raises(ValueError, match="not a text file: it contains zero bytes"):
+        read_text(path)
+    path.write_bytes(b"ab\x81")
+    with pytest.raises(ValueError, match="not a text file: byte 0x81 at 2 fits neither"):
         read_text(path)
     with pytest.raises(OSError, match="nowhere"):
         read_text(tmp_path / "nowhere")

@@ -264,6 +264,23 @@ def test_the_default_recipe_takes_out_a_long_season(tmp_path, capsys):
     assert table(capsys.readouterr().out)["LSTM"][0] < 0.2  # a plain window of 30 is lost here
 
 
+def test_a_forecast_that_is_not_finite_is_told(tmp_path, monkeypatch, capsys):
+    recipe = lambda train, given: np.full(given.horizon, np.inf)  # noqa: E731
+    monkeypatch.setattr(forecasting, "default_recipe", recipe)
+    assert forecasting.main(["--plot", str(tmp_path / "x.png")]) == 1
+    assert "its forecast is not finite. Try a lower" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_dates_of_a_file_are_on_the_axis(tmp_path):
+    path, plot = tmp_path / "series.csv", tmp_path / "x.svg"
+    rows = [f"{1990 + i // 12}-{1 + i % 12:02d},{i % 12}" for i in range(60)]
+    path.write_text("month,v\n" + "\n".join(rows))
+    options = ["--csv", str(path), "--epochs", "1", "--hidden", "2", "--plot", str(plot)]
+    assert forecasting.main(options) == 0
+    assert "<!-- month -->" in plot.read_text() and "<!-- 1993 -->" in plot.read_text()
+
+
 def test_without_matplotlib(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     plot = tmp_path / "picture.png"
@@ -332,7 +349,9 @@ def test_help(name, capsys):
         ("text_generation", ["--text", "SHORT"], "A longer text"),
         ("text_generation", ["--text", "EMPTY"], "EMPTY is empty"),
         ("text_generation", ["--checkpoint", "."], "is a directory"),
-        ("text_generation", ["--checkpoint", "SHORT/run.ckpt"], "cannot be written"),
+        ("text_generation", ["--checkpoint", "SHORT/run.ckpt"], "SHORT is not a folder"),
+        ("text_generation", ["--text", "BOOK", "--checkpoint", "BOOK"], "BOOK is there, and is no"),
+        ("text_generation", ["--text", "BOOK", "--batch", "5000"], "a smaller --batch helps"),
         ("text_generation", ["--steps", "5", "--minutes", "1"], "give one of them"),
         ("text_generation", ["--recipe", "windows", "--embedding=9"], "--embedding would have no"),
         ("text_generation", ["--hidden", "100000000"], "too little memory"),
@@ -365,12 +384,13 @@ def test_help(name, capsys):
         ("forecasting", ["--horizon", "140"], "has 144 values"),
         ("forecasting", ["--plot", "SHORT/x.png"], "cannot be written"),
         ("forecasting", ["--plot", "x.csv"], "expected a name that ends in .png"),
+        ("forecasting", ["--plot", ".png"], "expected a name that ends in .png"),
         ("lstm_by_hand", ["--fast"], "unrecognized"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of overflow, with --lr 1e300
 def test_a_mistake_gets_one_clear_line(name, arguments, message, tmp_path, capsys, monkeypatch):
-    files = {"SHORT": "abc", "EMPTY": "", "CSV": "day,sold\nMon,1\nTue,2\n"}
+    files = {"SHORT": "abc", "EMPTY": "", "BOOK": TEXT, "CSV": "day,sold\nMon,1\nTue,2\n"}
     for file, content in files.items():
         (tmp_path / file).write_text(content)
     save({"config": {"characters": "abc"}}, tmp_path / "OTHER")

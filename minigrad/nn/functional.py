@@ -55,20 +55,52 @@ __all__ = [
 
 
 class Affine(Op):
-    """y = x W^T + b.  x (*, D), W (H, D), b (H,), y (*, H)."""
+    """y = x W^T + b.  x (*, D), W (H, D), b (H,), y (*, H).
+
+    One product for all rows.  But the output of a recurrent layer, (T, B, D), lies in memory as
+    (T, D, B): to copy it into rows can take longer than a product for each step, which does not.
+    """
 
     def forward(self, x: Array, W: Array, b: Array | None) -> Array:
-        y = _rows(x) @ W.T  # (N, H): one product, however many dimensions x has
+        self.by_step = _is_by_step(x, W)
+        y = (x if self.by_step else _rows(x)) @ W.T
         if b is not None:
             y += b
         return y.reshape(*x.shape[:-1], W.shape[0])
 
     def vjp(self, g: Any, x: Any, W: Any) -> tuple[Any, ...]:
         rows = _rows(g)  # (N, H)
-        gx = (rows @ W).reshape(x.shape) if self.wants(0) else None
-        gW = rows.T @ _rows(x) if self.wants(1) else None
+        by_step = self.by_step and not isinstance(g, Node)
+        gx = gW = None
+        if self.wants(0):  # it lies in memory as x does
+            gx = (W.T @ g.swapaxes(1, 2)).swapaxes(1, 2) if by_step else rows @ W
+            gx = gx.reshape(x.shape)
+        if self.wants(1):
+            gW = _sum_of_products(g, x) if by_step else rows.T @ _rows(x)
         gb = rows.sum(0) if self.wants(2) else None
         return gx, gW, gb
+
+
+def _is_by_step(x: Array, W: Array) -> bool:
+    """Whether x (T, B, D) lies in memory as (T, D, B), and its steps are worth a product each.
+
+    They are if x has many numbers in a step, and W not many more rows: it is read for each step.
+    """
+    return (
+        x.ndim == 3
+        and isinstance(x, np.ndarray)
+        and x.itemsize == x.strides[1] < x.strides[2]
+        and x.shape[1] * x.shape[2] >= 2**13
+        and len(W) <= 3 * x.shape[1]
+    )
+
+
+def _sum_of_products(g: Array, x: Array) -> Array:
+    """The sum of g[t]^T x[t] over all steps: g (T, B, H), x (T, B, D), gW (H, D)."""
+    gW_T = np.zeros((x.shape[2], g.shape[2]), x.dtype)
+    for x_t, g_t in zip(x, g, strict=True):
+        gW_T += x_t.T @ g_t  # x_t.T is contiguous
+    return gW_T.T.copy()
 
 
 def _rows(x: Any) -> Any:

@@ -37,6 +37,33 @@ def test_linear(batch: list[int], D: int, H: int, bias: bool, seed: int) -> None
     assert gradcheck(lambda x, *parameters: layer(x), inputs)
 
 
+@pytest.mark.parametrize("lanes", [64, 80])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_linear_on_what_a_recurrent_layer_gives(lanes: int, reverse: bool) -> None:
+    """Features before the batch in memory, perhaps with spare columns: a product for each step."""
+    rng = np.random.default_rng(lanes)
+    memory = rng.standard_normal((3, 128, lanes))
+
+    def as_given(memory: Any) -> Any:
+        return memory[:: -1 if reverse else 1, :, :64].transpose(0, 2, 1)  # (T, B, D)
+
+    copy = leaf(np.ascontiguousarray(as_given(memory)))
+    x = leaf(0)  # NumPy would put a copy in another order
+    x.value = as_given(mg.tensor(memory).value)
+    W, b = leaf(rng.standard_normal((5, 128))), leaf(rng.standard_normal(5))
+    g = mg.tensor(rng.standard_normal((3, 64, 5)))
+    assert F._is_by_step(x.value, W.value) == isinstance(x.value, np.ndarray)
+    assert not F._is_by_step(copy.value, W.value)
+    results = []
+    for leaves in [x, W, b], [copy, W, b]:
+        y = F.linear(*leaves)
+        recorded = mg.grad(y, leaves, g, create_graph=True)
+        assert all(r.requires_grad for r in recorded[:2])
+        results.append([y, *recorded, *mg.grad(y, leaves, g)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one.value, other.value, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(("D", "H"), [(0, 2), (2, 0)])
 def test_linear_of_nothing(D: int, H: int) -> None:
     layer = nn.Linear(D, H)

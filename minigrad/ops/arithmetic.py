@@ -235,7 +235,11 @@ class PowNumber(Op):
         self.n = n
 
     def forward(self, x: Array) -> Array:
-        return x * x if self.n == 2 else x**self.n
+        if self.n == 2:
+            return x * x
+        if self.n < 0 and type(self.n) is int and x.dtype.kind in "iu":  # CuPy would give 0
+            raise ValueError("Integers to negative integer powers are not allowed.")
+        return x**self.n
 
     def vjp(self, g: Any, x: Any) -> tuple[Any]:
         n = self.n

@@ -214,22 +214,25 @@ def train(given: argparse.Namespace) -> int:
     saved = None
     if given.resume:
         saved = load_run(path, given.device)
-        settings = sorted(given.named - {"--resume", "--checkpoint", "--device", "--steps"})
-        why = "--resume goes on with the text and the settings of the run (--steps may change)"
-        cli.refuse(given, settings, why)
+        free = {"--resume", "--checkpoint", "--device", "--steps", "--text"}
+        why = "--resume goes on with the settings of the run (--steps may change)"
+        cli.refuse(given, sorted(given.named - free), why)
         options = {**saved["config"], "device": str(given.device)}
-        given.text = Path(options["text"]) if options["text"] else None
+        if given.text is None and options["text"]:
+            given.text = Path(options["text"])
+            if not given.text.exists():
+                raise ValueError(f"{given.text} is gone: say with --text where the text is now")
     else:
         options = {**vars(given), "device": str(given.device)}
-        options["text"] = None if given.text is None else str(given.text.absolute())
         if given.recipe == "windows":
-            cli.refuse(given, ["--embedding"], "--recipe windows reads characters as numbers")
+            cli.refuse(given, ["--embedding"], "with --recipe windows a character is one number")
         for name in ("resume", "checkpoint", "command", "named"):
             options.pop(name, None)
         if options["lr"] is None:
             options["lr"] = 0.001 if given.recipe == "windows" else 0.003
         if given.steps and given.minutes:
             raise ValueError("--steps and --minutes both say how long: give one of them")
+    options["text"] = None if given.text is None else str(given.text.absolute())
     text = cli.read_book(given.text)
     run = Run(options, text, path)
     cli.check_writable(path)

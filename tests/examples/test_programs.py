@@ -129,10 +129,16 @@ def test_resuming_is_strict_and_starting_anew_is_safe(text, tmp_path, capsys):
         assert text_generation.main(first) == 0
     assert (tmp_path / "run.ckpt.old1").read_bytes() == saved
     assert load(tmp_path / "run.ckpt.old2")["done"] == load(path)["done"] == 3
-    Path(text).write_text(TEXT[1:])
-    with pytest.raises(SystemExit):
-        text_generation.main(resume)
-    assert "is not the text that" in capsys.readouterr().err
+    moved = Path(text).rename(tmp_path / "moved.txt")
+    for more, message in (
+        ([], "text.txt is gone: say with --text"),
+        (["--text", __file__], "is not the text that"),
+    ):
+        with pytest.raises(SystemExit):
+            text_generation.main([*resume, *more])
+        assert message in capsys.readouterr().err
+    assert text_generation.main([*resume, "--steps", "4", "--text", str(moved)]) == 0
+    assert text_generation.main([*resume, "--steps", "5"]) == 0  # it knows by now
 
 
 def test_ctrl_c_in_a_shell(text, tmp_path):

@@ -1,13 +1,17 @@
 // Enough of CUDA to run a kernel on one processor: its threads are fibers that take turns, and
-// give way only where they wait for each other.  Included before a .cu file by tests/cuda.
+// give way only where they wait for each other.  In which order they come is drawn anew for each
+// round, in which some warps, and some blocks, do not come at all: whatever relies on an order that
+// no barrier makes goes wrong sooner or later.  Included before a .cu file by tests/cuda.
 #pragma once
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <random>
 #include <vector>
 
 #define SHIM
@@ -38,6 +42,7 @@ static std::vector<Barrier> blocks, warps;
 static std::vector<float> exchanged;                // one for each thread
 static std::vector<std::vector<float>> memories;    // the shared memory of each block
 static std::function<void()> kernel;
+static std::mt19937 random;
 
 inline void give_way() { swapcontext(&current->context, &scheduler); }
 
@@ -77,13 +82,19 @@ inline void launch(unsigned grid, unsigned block, unsigned shared_bytes, std::fu
         f.context.uc_link = nullptr;
         makecontext(&f.context, enter, 0);
     }
+    std::vector<Fiber*> order;
+    for (Fiber& f : fibers) order.push_back(&f);
     for (bool running = true; running;) {
         running = false;
-        for (Fiber& f : fibers) {
-            if (f.done) continue;
+        std::shuffle(order.begin(), order.end(), random);
+        const unsigned chance = random();
+        for (Fiber* f : order) {
+            if (f->done) continue;
             running = true;
-            current = &f, blockIdx = {f.block}, threadIdx = {f.thread};
-            swapcontext(&scheduler, &f.context);
+            const unsigned warp = (f->block * block + f->thread) / 32;
+            if (chance >> (f->block % 8) & 1 && chance >> 8 >> (warp % 16) & 1) continue;
+            current = f, blockIdx = {f->block}, threadIdx = {f->thread};
+            swapcontext(&scheduler, &f->context);
         }
     }
 }

@@ -15,6 +15,7 @@ from on_cpu import entry_points
 from minigrad.cuda import elementwise, generation, kernels, recurrent
 
 ARCHITECTURES = (80, 90, 100)
+OF_CUPY = "-ftz=true", "--device-as-default-execution-space"  # its own options
 REGISTERS = 65_536  # of a multiprocessor
 NVCC = shutil.which("nvcc")
 CELLS = sorted(set(recurrent.CELLS.values()))
@@ -67,6 +68,6 @@ def test_nvrtc_compiles_them(architecture: int) -> None:
         pytest.skip(f"NVRTC is not installed ({error})")
     for name, settings in VARIANTS:
         program = compiler._NVRTCProgram(kernels.source(name), f"{name}.cu")
-        flags = (*kernels.options(**settings), "-ftz=true", f"-arch=sm_{architecture}")
+        flags = *kernels.options(**settings), *OF_CUPY, f"-arch=sm_{architecture}"
         built, _ = program.compile(flags)
         assert len(built) > 1000

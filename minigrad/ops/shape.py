@@ -63,17 +63,21 @@ def reshape(input: Any, *sizes: Any, shape: Any = None) -> Any:
 
     Raises RuntimeError if the number of elements differs.
     """
-    if not sizes and shape is None:
+    return Reshape(_new_shape(sizes, shape))(input)
+
+
+def _new_shape(sizes: tuple[Any, ...], named: Any) -> tuple[Any, ...]:
+    if not sizes and named is None:
         raise TypeError("reshape() needs a shape")
-    new = as_sizes(sizes, shape)
+    new = as_sizes(sizes, named)
     if new and min(new) < -1:  # NumPy takes any negative number for -1
         raise RuntimeError(f"reshape: invalid size in {new}")
-    return Reshape(new)(input)
+    return new
 
 
 def view(input: Any, *sizes: Any, size: Any = None) -> Any:
     """`reshape`: whether memory is shared makes no difference, so no layout is refused."""
-    return reshape(input, *sizes, shape=size)
+    return Reshape(_new_shape(sizes, size))(input)
 
 
 def reshape_as(input: Any, other: Any) -> Any:
@@ -347,7 +351,8 @@ def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0
         size = split_size_or_sections
         if size < 0 or (size == 0 and n > 0):
             raise RuntimeError(f"split: a piece cannot have size {size}")
-        sizes = [min(size, n - start) for start in range(0, n, size or 1)] or [0]
+        whole, rest = divmod(n, size or 1)
+        sizes = [size] * whole + [rest] * (rest > 0) or [0]
     else:
         sizes = list(split_size_or_sections)
         if sum(sizes) != n or any(size < 0 for size in sizes):

@@ -162,7 +162,8 @@ def soak(minigrad: Any) -> list[str]:
     return said
 
 
-SANITIZED = "25-1-100 or 7-5-37 or dropout or training_run or ends or writes"  # slow in there
+# Slow in there.
+SANITIZED = "25-1-100 or 7-5-37 or dropout or training_run or that_end or (writes and not 1500)"
 WITHOUT_POOL = """
 import sys, cupy, pytest
 cupy.cuda.set_allocator(None)  # an allocation for each array: else its neighbours hide mistakes
@@ -179,8 +180,11 @@ def sanitize() -> list[str]:
         return ["compute-sanitizer is not installed (it comes with the CUDA toolkit): not run"]
     said = []
     for tool in ("memcheck", "racecheck"):
-        command = [sanitizer, "--tool", tool, "--error-exitcode", "99", sys.executable, "-c"]
-        tests = ["tests/cuda/test_on_gpu.py", "-q", "-p", "no:cacheprovider", "-k", SANITIZED]
+        command = [sanitizer, "--tool", tool, "--error-exitcode", "99"]
+        if tool == "memcheck":  # CuPy asks for attributes that a GPU may not have: no error of ours
+            command += ["--report-api-errors", "no"]
+        command += [sys.executable, "-c"]
+        tests = ["tests/cuda/test_on_gpu.py", "-p", "no:cacheprovider", "-k", SANITIZED]
         try:
             done = subprocess.run(
                 [*command, WITHOUT_POOL, *tests], capture_output=True, text=True, timeout=240

@@ -108,8 +108,8 @@ def cupy() -> Any:
         import cupy
     except ImportError as error:
         raise RuntimeError(
-            "device 'cuda' needs CuPy, which is not installed: pip install cupy-cuda12x or "
-            "cupy-cuda13x, whichever CUDA your driver (nvidia-smi) has"
+            "device 'cuda' needs CuPy, which is not installed: pip install 'cupy-cuda12x[ctk]' or "
+            "'cupy-cuda13x[ctk]', whichever CUDA your driver (nvidia-smi) has"
         ) from error
     if not cupy.is_available():
         raise RuntimeError(

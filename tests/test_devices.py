@@ -69,7 +69,7 @@ def test_no_default_device_is_the_cpu() -> None:
 class TestFindingCupy:
     def test_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "cupy", None)
-        with pytest.raises(RuntimeError, match="not installed: pip install cupy"):
+        with pytest.raises(RuntimeError, match="not installed: pip install 'cupy"):
             mg.zeros(2, device="cuda")
         with pytest.raises(RuntimeError, match="not installed"):
             mg.set_default_device("cuda")

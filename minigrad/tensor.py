@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import builtins
 import copy
+import functools
 import itertools
 import math
+import sys
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -71,12 +74,61 @@ _OPERANDS = (Node, *engine._NUMBERS)  # and whatever has a dtype
 
 
 def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The method that computes `function` of the tensor and makes it the tensor's value."""
+    """The operator that computes `function` of the tensor and makes it the tensor's value."""
 
     def method(self: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
         return self._become(function(self, *arguments, **keywords))
 
     return method
+
+
+def _in_place_method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same as a method.  It warns where PyTorch would have written to more (see `_is_lost`)."""
+
+    def method(self: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
+        if self.value.base is not None and _is_lost(sys.getrefcount(self), self):
+            warnings.warn(_LOST, stacklevel=2)
+        return self._become(function(self, *arguments, **keywords))
+
+    return method
+
+
+def _warns_if_lost(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a method that is written out."""
+
+    @functools.wraps(method)
+    def warning(self: Tensor, *arguments: Any, **keywords: Any) -> Any:
+        if self.value.base is not None and _is_lost(sys.getrefcount(self), self):
+            warnings.warn(_LOST, stacklevel=2)
+        return method(self, *arguments, **keywords)
+
+    return warning
+
+
+_LOST = (
+    "this writes to a copy, as tensors are values: what the part was taken from stays as it is. "
+    "Write to the whole: x[i] = v, x[i] += v, x[i, j] = v"
+)
+
+
+def _is_lost(references: int, tensor: Tensor) -> bool:
+    """Whether a write to `tensor` is to a part of another that has no name, as in `x[0].zero_()`.
+
+    PyTorch writes to x there.  Here nobody would see it.  `references` is what sys.getrefcount said
+    of the tensor in the method that was called.
+    """
+    return (
+        references == _NAMELESS
+        and type(tensor) is Tensor  # the parts of `x.data` do write to x
+        and (tensor.op is None or type(tensor.op) is indexing.GetItem)
+        and sys.getrefcount(tensor.value.base) > 2  # the other is still there
+        and min(tensor.value.strides, default=0) >= 0  # flipped, it is a copy in PyTorch, too
+    )
+
+
+# Of a tensor without a name, the method that was called holds one reference, and getrefcount the
+# other. (From Python 3.14 on a name's is not counted either: no telling.)
+_NAMELESS = 2 if sys.version_info < (3, 14) else 0
 
 
 class Handle:
@@ -254,7 +306,10 @@ class Tensor(Node):
 
     def clone(self) -> Tensor:
         """The same value as a tensor of its own. (Tensors are values: nothing has to be copied.)"""
-        return Identity()(self)
+        y = Identity()(self)
+        if self.value.base is not None:  # of a part: not to be taken for one
+            y.value = self.value.copy()
+        return y
 
     def retain_grad(self) -> None:
         """Let backward() leave the gradient in `.grad`, though this is not a leaf."""
@@ -435,6 +490,7 @@ class Tensor(Node):
             self.note_write()
         return self
 
+    @_warns_if_lost
     def copy_(self, src: Any, non_blocking: builtins.bool = False) -> Self:
         """Take the values of `src`, broadcast and converted; its gradient flows there."""
         if not isinstance(src, Node):
@@ -443,6 +499,7 @@ class Tensor(Node):
             src = ToDevice(self.device)(src)
         return self._become(Overwrite()(self, cast(src, self.dtype)))
 
+    @_warns_if_lost
     def fill_(self, value: Any) -> Self:
         if isinstance(value, Node):
             if value.shape:
@@ -450,9 +507,11 @@ class Tensor(Node):
             return self.copy_(value)
         return self._become(Overwrite()(self, value))
 
+    @_warns_if_lost
     def zero_(self) -> Self:
         return self.fill_(0)
 
+    @_warns_if_lost
     def uniform_(
         self, from_: builtins.float = 0.0, to: builtins.float = 1.0, *, generator: Any = None
     ) -> Self:
@@ -460,6 +519,7 @@ class Tensor(Node):
         drawn = creation.uniform(self.shape, self.dtype, generator)
         return self._draw(drawn * (to - from_) + from_)
 
+    @_warns_if_lost
     def normal_(
         self, mean: builtins.float = 0.0, std: builtins.float = 1.0, *, generator: Any = None
     ) -> Self:
@@ -475,39 +535,39 @@ class Tensor(Node):
         value = to_device(np.asarray(host), self.device)
         return self._become(Overwrite()(self, wrap(value)))
 
-    add_ = _in_place(arithmetic.add)
-    sub_ = _in_place(arithmetic.sub)
-    mul_ = _in_place(arithmetic.mul)
-    div_ = _in_place(arithmetic.div)
-    pow_ = _in_place(arithmetic.pow)
-    neg_ = _in_place(arithmetic.neg)
-    remainder_ = _in_place(arithmetic.remainder)
-    floor_divide_ = _in_place(arithmetic.floor_divide)
-    clamp_ = clip_ = _in_place(arithmetic.clamp)
-    exp_ = _in_place(elementwise.exp)
-    log_ = _in_place(arithmetic.log)
-    sqrt_ = _in_place(elementwise.sqrt)
-    rsqrt_ = _in_place(elementwise.rsqrt)
-    square_ = _in_place(elementwise.square)
-    abs_ = _in_place(elementwise.abs)
-    reciprocal_ = _in_place(elementwise.reciprocal)
-    sigmoid_ = _in_place(elementwise.sigmoid)
-    tanh_ = _in_place(elementwise.tanh)
-    relu_ = _in_place(elementwise.relu)
-    sin_ = _in_place(elementwise.sin)
-    cos_ = _in_place(elementwise.cos)
-    floor_ = _in_place(elementwise.floor)
-    ceil_ = _in_place(elementwise.ceil)
-    round_ = _in_place(elementwise.round)
-    sign_ = _in_place(elementwise.sign)
-    cumsum_ = _in_place(reductions.cumsum)
-    __iadd__ = add_
-    __isub__ = sub_
-    __imul__ = mul_
-    __itruediv__ = div_
-    __ipow__ = pow_
-    __imod__ = remainder_
-    __ifloordiv__ = floor_divide_
+    add_ = _in_place_method(arithmetic.add)
+    sub_ = _in_place_method(arithmetic.sub)
+    mul_ = _in_place_method(arithmetic.mul)
+    div_ = _in_place_method(arithmetic.div)
+    pow_ = _in_place_method(arithmetic.pow)
+    neg_ = _in_place_method(arithmetic.neg)
+    remainder_ = _in_place_method(arithmetic.remainder)
+    floor_divide_ = _in_place_method(arithmetic.floor_divide)
+    clamp_ = clip_ = _in_place_method(arithmetic.clamp)
+    exp_ = _in_place_method(elementwise.exp)
+    log_ = _in_place_method(arithmetic.log)
+    sqrt_ = _in_place_method(elementwise.sqrt)
+    rsqrt_ = _in_place_method(elementwise.rsqrt)
+    square_ = _in_place_method(elementwise.square)
+    abs_ = _in_place_method(elementwise.abs)
+    reciprocal_ = _in_place_method(elementwise.reciprocal)
+    sigmoid_ = _in_place_method(elementwise.sigmoid)
+    tanh_ = _in_place_method(elementwise.tanh)
+    relu_ = _in_place_method(elementwise.relu)
+    sin_ = _in_place_method(elementwise.sin)
+    cos_ = _in_place_method(elementwise.cos)
+    floor_ = _in_place_method(elementwise.floor)
+    ceil_ = _in_place_method(elementwise.ceil)
+    round_ = _in_place_method(elementwise.round)
+    sign_ = _in_place_method(elementwise.sign)
+    cumsum_ = _in_place_method(reductions.cumsum)
+    __iadd__ = _in_place(arithmetic.add)
+    __isub__ = _in_place(arithmetic.sub)
+    __imul__ = _in_place(arithmetic.mul)
+    __itruediv__ = _in_place(arithmetic.div)
+    __ipow__ = _in_place(arithmetic.pow)
+    __imod__ = _in_place(arithmetic.remainder)
+    __ifloordiv__ = _in_place(arithmetic.floor_divide)
     __iand__ = _in_place(arithmetic.bitwise_and)
     __ior__ = _in_place(arithmetic.bitwise_or)
     __ixor__ = _in_place(arithmetic.bitwise_xor)
@@ -787,12 +847,15 @@ class Tensor(Node):
         return linalg.matmul(other, self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        if self.value.base is not None and _is_lost(sys.getrefcount(self) - 1, self):
+            raise RuntimeError(_LOST)  # Python itself holds one more, and there is no result
         self._become(indexing.setitem(self, index, value))
 
     def where(self, condition: Any, other: Any) -> Tensor:
         """The elements of self where `condition` holds, else those of `other`."""
         return selection.where(condition, self, other)
 
+    @_warns_if_lost
     def masked_fill_(self, mask: Any, value: Any) -> Tensor:
         return self._become(selection.masked_fill(self, mask, value))
 

@@ -363,3 +363,78 @@ def test_writing_to_parts_of_data() -> None:
     assert part.tolist() == [10, 5], "a part keeps the values it had"
     with pytest.raises(RuntimeError, match="was changed"):
         y.sum().backward()
+
+
+# --- parts without a name -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: x[0].add_(1),
+        lambda x: x[:, 0].zero_(),
+        lambda x: x.view(-1).mul_(2),
+        lambda x: x[1, :2].copy_(mg.ones(2)),
+        lambda x: x[0][:2].fill_(3),
+        lambda x: x[0].masked_fill_(x[0] > 0, 1),
+        lambda x: x.unsqueeze(0).normal_(),
+    ],
+)
+def test_a_write_to_a_part_that_has_no_name_warns(write: Any) -> None:
+    x = mg.randn(2, 3)
+    before = x.tolist()
+    with pytest.warns(UserWarning, match="this writes to a copy"):
+        write(x)
+    assert x.tolist() == before
+    with pytest.warns(UserWarning, match="this writes to a copy"):
+        x.requires_grad_()[0].add_(1)
+
+
+def test_an_assignment_to_a_part_that_has_no_name_is_an_error() -> None:
+    x = mg.zeros(2, 3)
+    for lost in ("x[0][1] = 2", "x.view(-1)[0] = 1", "x[:, 0][x[:, 0] == 0] = 3"):
+        with pytest.raises(RuntimeError, match="this writes to a copy"):
+            exec(lost)
+    x[0, 1] = 2
+    assert x.tolist() == [[0, 2, 0], [0, 0, 0]]
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_will_be_seen_is_written_to_in_silence() -> None:
+    x = mg.ones(2, 3)
+    x[0] += 1
+    x[0, 1] = 3
+    row = x[0]
+    row.add_(1)
+    row[0] = 5
+    held = [x[0], {"a": x[1]}]
+    held[0].add_(1)
+    held[0][0] = 5
+    held[1]["a"].mul_(2)
+
+    def change(part: Any) -> Any:
+        part[0] = 1
+        return part.add_(1)
+
+    assert change(x[1]).tolist() == [2, 2, 2]
+    for part in x:
+        part.zero_()
+    x.data[0].add_(1)
+    x.data[0][1] = 7
+    assert x.tolist() == [[3, 7, 3], [1, 1, 1]]
+    x.grad = mg.ones(2, 3)
+    x.grad[0] = 2
+    x.grad.mul_(2)
+    results = [
+        x[0].clone().add_(1),
+        (x[0] * 2).relu_(),
+        x.flip(0).add_(1),
+        x[[0, 1]].add_(1),
+        x[x > 1].add_(1),
+        x.sum(0, keepdim=True).add_(1),
+        mg.zeros(2, 3).view(6).add_(1),
+        mg.nn.Linear(3, 2)(x).relu_(),
+        mg.nn.LSTM(3, 2)(x)[0].mul_(2),
+        mg.nn.GRU(3, 2, batch_first=True)(x[None])[0].mul_(2),
+    ]
+    assert results[0].tolist() == [4, 8, 4]

@@ -166,7 +166,8 @@ class Generation:
         state = None
         with self.torch.no_grad():
             for c in range(10):
-                logits, state = self.model(self.torch.tensor([[c]]), state)
+                x = self.torch.tensor([[c]], device=self.x.device)
+                logits, state = self.model(x, state)
         return logits[0, 0, :3].tolist()
 
 

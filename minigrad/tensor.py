@@ -1008,8 +1008,6 @@ def parse_to(
             device = argument
         else:
             dtype = argument
-    if isinstance(device, int):
-        device = Device("cuda", device)
     return (
         None if device is None else Device(device),
         None if dtype is None else np.dtype(dtype),

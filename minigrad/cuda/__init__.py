@@ -44,9 +44,7 @@ def device_count() -> int:
 
 def _index(device: Any) -> int:
     """The number of the GPU that `device` names: None, a number, "cuda:1" or a device."""
-    if device is None or isinstance(device, int):
-        return current_device() if device is None else device
-    where = _Device(device)
+    where = _Device("cuda" if device is None else device)
     if where.type != "cuda":
         raise ValueError(f"expected a cuda device, not {where}")
     return current_device() if where.index is None else where.index

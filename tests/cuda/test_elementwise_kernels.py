@@ -46,6 +46,14 @@ def test_a_class_out_of_range_is_nan() -> None:
     assert np.isnan(loss).tolist() == [False, True, True]
 
 
+def test_where_no_row_counts_the_gradient_of_the_mean_is_zero() -> None:
+    x, t, a = np.ones((2, 3), np.float32), np.array([0, 1]), np.zeros(2, np.float32)
+    op = SoftmaxCrossEntropy("mean")
+    op.residuals = elementwise.cross_entropy(x, t, a)[1], a.sum()
+    gx, *_ = op.vjp(np.asarray(1.0, np.float32), x, t, a)
+    assert not gx.any()
+
+
 def test_philox_is_the_published_generator() -> None:
     """The known answer for counter 0 and key 0 (Salmon et al. 2011, their test vectors)."""
     assert [hex(w) for w in elementwise.philox(1, 0, 0)] == [

@@ -112,6 +112,9 @@ class Mean(Op):
     def forward(self, x: Array) -> Array:
         self.before = x.shape
         self.n = _count(x.shape, self.axis) or math.nan  # the mean of nothing
+        if x.dtype == np.float16:  # their sum may be beyond 65,504
+            total = x.sum(self.axis, np.float32, keepdims=self.keepdims)
+            return (total / self.n).astype(x.dtype)
         return x.sum(self.axis, keepdims=self.keepdims) / self.n
 
     def vjp(self, g: Any) -> tuple[Any]:

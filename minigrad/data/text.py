@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ _PLAIN = str.maketrans(
 def read_text(path: str | Path) -> str:
     """The text of a file: UTF-8 (with or without a mark), else Windows' Latin-1 (code page 1252).
 
-    Line ends become newlines.  Raises OSError if it cannot be read, ValueError if it is no text.
+    Line ends become newlines.  Warns if it is not UTF-8.  Raises OSError if it cannot be read,
+    ValueError if it is no text.
     """
     raw = Path(path).read_bytes()
     if b"\0" in raw:
@@ -106,9 +108,14 @@ def read_text(path: str | Path) -> str:
         )
     try:
         text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as wrong:
         try:
             text = raw.decode("cp1252")
+            warnings.warn(
+                f"{path} is not UTF-8 (see byte {wrong.start:,}): it is read as code page 1252",
+                UserWarning,
+                stacklevel=2,
+            )
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"{path} is not a text file: byte {raw[error.start]:#x} at {error.start:,} fits "

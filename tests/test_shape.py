@@ -183,6 +183,22 @@ def test_errors(call: Any, kind: type[Exception], message: str) -> None:
         call(leaf(np.ones((2, 3))))
 
 
+@pytest.mark.parametrize("grad", [False, True])
+def test_contiguous_is_the_tensor_itself_or_a_copy(grad: bool) -> None:
+    """A write to the copy leaves what it was made of alone."""
+    x = leaf(np.arange(6.0).reshape(2, 3)) if grad else wrap(np.arange(6.0).reshape(2, 3))
+    assert x.contiguous() is x
+    turned = x.T
+    y = turned.contiguous()
+    assert y.is_contiguous() and y.shape == (3, 2)
+    y.mul_(2)
+    assert np.array_equal(turned.value, np.arange(6.0).reshape(2, 3).T)
+    assert np.array_equal(y.value, 2 * turned.value)
+    if grad:
+        (g,) = mg.grad(y.sum(), x)
+        assert np.array_equal(g.value, np.full((2, 3), 2.0))
+
+
 CALLS: list[Any] = [
     lambda t, x: x.reshape(3, -1),
     lambda t, x: x.unflatten(-1, (2, -1)),

@@ -347,7 +347,9 @@ def _call_with_one(self: Op, x: Any) -> Any:
     except (ValueError, TypeError) as error:
         raise self._clearer(error, (x,), [value]) from error
     if y.__class__ is not np.ndarray:
-        return self._record([value], y)
+        if not isinstance(y, np.generic):
+            return self._record([value], y)
+        y = np.asarray(y)  # NumPy's reductions return scalars
     if self._saves:
         self.saved = self._keep((value, y))
     self.time = tick()
@@ -360,13 +362,21 @@ def _call_with_one(self: Op, x: Any) -> Any:
 
 
 def _call_with_two(self: Op, a: Any, b: Any) -> Any:
-    if not (isinstance(a, Node) and isinstance(b, Node) and grad_mode.enabled):
+    if isinstance(a, Node):
+        value_a, to_a = a.value, (a.op or a) if a.live else None
+    elif type(a) is float:
+        value_a, to_a = a, None
+    else:
         return Op.__call__(self, a, b)
-    to_a = (a.op or a) if a.live else None
-    to_b = (b.op or b) if b.live else None
-    if (to_a is None and to_b is None) or observers or self.edges:
+    if isinstance(b, Node):
+        value_b, to_b = b.value, (b.op or b) if b.live else None
+    elif type(b) is float:
+        value_b, to_b = b, None
+    else:
         return Op.__call__(self, a, b)
-    value_a, value_b = a.value, b.value
+    live = grad_mode.enabled and not (to_a is None and to_b is None)
+    if not live or observers or self.edges:
+        return Op.__call__(self, a, b)
     self.edges = (to_a, to_b)
     try:
         y = self.forward(value_a, value_b)

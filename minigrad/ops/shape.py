@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Array, Node, Op, wrap
+from minigrad.autograd.engine import Array, Identity, Node, Op, wrap
 from minigrad.device import array_module
 from minigrad.dtypes import cast, promote_types
 
@@ -233,8 +233,15 @@ def expand_as(input: Any, other: Any) -> Any:
 
 
 def contiguous(input: Any) -> Any:
-    """`input` itself: layout in memory is no part of a tensor's meaning."""
-    return input
+    """`input` itself if its elements lie one after the other in memory, else such a copy."""
+    value = input.value if isinstance(input, Node) else input
+    if value.flags.c_contiguous:
+        return input
+    if not isinstance(input, Node):
+        return value.copy()
+    y = Identity()(input)
+    y.value = value.copy()
+    return y
 
 
 def repeat(input: Any, *counts: Any, repeats: Any = None) -> Any:

@@ -82,19 +82,8 @@ def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def _in_place_method(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same as a method.  It warns where PyTorch would have written to more (see `_is_lost`)."""
-
-    def method(self: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
-        if self.value.base is not None and _is_lost(sys.getrefcount(self), self):
-            warnings.warn(_LOST, stacklevel=2)
-        return self._become(function(self, *arguments, **keywords))
-
-    return method
-
-
 def _warns_if_lost(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for a method that is written out."""
+    """`method`, with a warning where PyTorch would have written to more (see `_is_lost`)."""
 
     @functools.wraps(method)
     def warning(self: Tensor, *arguments: Any, **keywords: Any) -> Any:
@@ -103,6 +92,11 @@ def _warns_if_lost(method: Callable[..., Any]) -> Callable[..., Any]:
         return method(self, *arguments, **keywords)
 
     return warning
+
+
+def _in_place_method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`_in_place` under a method's name: unlike an operator's result, the tensor may have none."""
+    return _warns_if_lost(_in_place(function))
 
 
 _LOST = (
@@ -306,10 +300,8 @@ class Tensor(Node):
 
     def clone(self) -> Tensor:
         """The same value as a tensor of its own. (Tensors are values: nothing has to be copied.)"""
-        y = Identity()(self)
-        if self.value.base is not None:  # of a part: not to be taken for one
-            y.value = self.value.copy()
-        return y
+        # a copy of a part: not to be taken for one
+        return Identity()(self) if self.value.base is None else shapes.copied(self)
 
     def retain_grad(self) -> None:
         """Let backward() leave the gradient in `.grad`, though this is not a leaf."""

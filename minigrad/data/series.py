@@ -63,8 +63,10 @@ def read_csv(path: str | Path, column: str | None = None) -> tuple[Array, str, A
             )
         values.append(float(value))
     for i, name in enumerate(names):
+        if i == at:
+            continue
         when = _dates([row[i].strip() if i < len(row) else "" for _, row in rows[1:]], name)
-        if i != at and when is not None:
+        if when is not None:
             if when[-1] < when[0]:
                 raise ValueError(
                     f"{path} has its newest row first (see column {name!r}), and what comes last "

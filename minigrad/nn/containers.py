@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from minigrad.nn.module import Module, _block
 from minigrad.nn.parameter import Parameter
@@ -137,65 +137,89 @@ class ModuleList(_Sequence):
         return _block(self._get_name(), lines)
 
 
-class ModuleDict(Module):
+Entry = TypeVar("Entry")
+
+
+class _Dict(Module, Generic[Entry]):
+    """What ModuleDict and ParameterDict have in common: `_held` are the entries by name."""
+
+    @property
+    def _held(self) -> dict[str, Entry]:
+        raise NotImplementedError
+
+    def __init__(self, entries: Any = None) -> None:
+        super().__init__()
+        self.update(entries or {})
+
+    def __getitem__(self, key: str) -> Entry:
+        return self._held[key]
+
+    def __setitem__(self, key: str, entry: Entry) -> None:
+        raise NotImplementedError
+
+    def __delitem__(self, key: str) -> None:
+        del self._held[key]
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._held)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._held
+
+    def clear(self) -> None:
+        """Remove all."""
+        self._held.clear()
+
+    def pop(self, key: str) -> Entry:
+        """Remove an entry and return it."""
+        return self._held.pop(key)
+
+    def keys(self) -> KeysView[str]:
+        return self._held.keys()
+
+    def items(self) -> ItemsView[str, Entry]:
+        return self._held.items()
+
+    def values(self) -> ValuesView[Entry]:
+        return self._held.values()
+
+    def update(self, entries: Mapping[str, Entry] | Iterable[tuple[str, Entry]]) -> None:
+        """Add entries from a mapping, or from pairs of a name and an entry."""
+        for key, entry in dict(entries).items():
+            self[key] = entry
+
+
+class ModuleDict(_Dict[Module]):
     """A dict of modules that the module it is assigned to knows of."""
 
     _modules: dict[str, Module]  # type: ignore[assignment]  # never None here
 
     def __init__(self, modules: Any = None) -> None:
-        super().__init__()
-        self.update(modules or {})
+        super().__init__(modules)
 
-    def __getitem__(self, key: str) -> Module:
-        return self._modules[key]
+    @property
+    def _held(self) -> dict[str, Module]:
+        return self._modules
 
     def __setitem__(self, key: str, module: Module) -> None:
         self.add_module(key, module)
 
-    def __delitem__(self, key: str) -> None:
-        del self._modules[key]
 
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._modules
-
-    def clear(self) -> None:
-        """Remove all."""
-        self._modules.clear()
-
-    def pop(self, key: str) -> Module:
-        """Remove a module and return it."""
-        return self._modules.pop(key)
-
-    def keys(self) -> KeysView[str]:
-        return self._modules.keys()
-
-    def items(self) -> ItemsView[str, Module]:
-        return self._modules.items()
-
-    def values(self) -> ValuesView[Module]:
-        return self._modules.values()
-
-    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        """Add modules from a mapping, or from pairs of a name and a module."""
-        for key, module in dict(modules).items():
-            self.add_module(key, module)
-
-
-class ParameterDict(Module):
+class ParameterDict(_Dict[Any]):
     """A dict of parameters that the module it is assigned to knows of; tensors become such."""
 
     def __init__(self, parameters: Any = None) -> None:
-        super().__init__()
-        self.update(parameters or {})
+        super().__init__(parameters)
+
+    @property
+    def _held(self) -> dict[str, Any]:
+        return self._parameters
 
     def __getitem__(self, key: Any) -> Any:
-        return self._parameters[str(key)]
+        return super().__getitem__(str(key))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if isinstance(value, Tensor) and not isinstance(value, Parameter):
@@ -203,34 +227,7 @@ class ParameterDict(Module):
         self.register_parameter(str(key), value)
 
     def __delitem__(self, key: Any) -> None:
-        del self._parameters[str(key)]
-
-    def __len__(self) -> int:
-        return len(self._parameters)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._parameters)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._parameters
-
-    def pop(self, key: str) -> Any:
-        """Remove a parameter and return it."""
-        return self._parameters.pop(key)
-
-    def keys(self) -> KeysView[str]:
-        return self._parameters.keys()
-
-    def items(self) -> ItemsView[str, Any]:
-        return self._parameters.items()
-
-    def values(self) -> ValuesView[Any]:
-        return self._parameters.values()
-
-    def update(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
-        """Add parameters from a mapping, or from pairs of a name and a parameter."""
-        for key, parameter in dict(parameters).items():
-            self[key] = parameter
+        super().__delitem__(str(key))
 
     def __repr__(self) -> str:
         lines = [

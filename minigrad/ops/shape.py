@@ -234,13 +234,13 @@ def expand_as(input: Any, other: Any) -> Any:
 
 def contiguous(input: Any) -> Any:
     """`input` itself if its elements lie one after the other in memory, else such a copy."""
-    value = input.value if isinstance(input, Node) else input
-    if value.flags.c_contiguous:
-        return input
-    if not isinstance(input, Node):
-        return value.copy()
+    return input if input.value.flags.c_contiguous else copied(input)
+
+
+def copied(input: Any) -> Any:
+    """The same value in memory of its own, its elements one after the other."""
     y = Identity()(input)
-    y.value = value.copy()
+    y.value = input.value.copy()
     return y
 
 

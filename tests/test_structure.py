@@ -21,6 +21,7 @@ LAYERS = [  # each imports only from those before it, or from its own
     {"ops"},
     {"functions"},
     {"tensor"},
+    {"memory"},
     {"autograd.gradcheck", "autograd.functional", "autograd.function", "autograd.anomaly"},
     {"autograd", "fused", "utils", "checkpoint"},
     {"optim", "nn", "safetensors"},

@@ -86,6 +86,7 @@ class Node:
     _grad: Any = None  # what backward() left here: a Node; Tensor.grad checks what it is set to
     hooks: dict[int, Callable[[Any], Any]] | None = None
     written: int = 0  # when it was last changed without a record
+    joined: Any = None  # where its value lay in one array with others (memory.py)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -100,10 +101,23 @@ class Node:
         """Where the gradient of this value goes: to the op that made it, or to the leaf itself."""
         return self.op or self
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether the value lies in one array with others."""
+        return self.joined is not None and any(self.value is part for part in self.joined.parts)
+
     def note_write(self) -> None:
         """Remember that the value was changed behind the graph's back (see `Op.check_fresh`)."""
         global _last_write
         _last_write = (self.op or self).written = tick()
+
+
+def note_writes(nodes: Iterable[Node]) -> None:
+    """`note_write` for several at once."""
+    global _last_write
+    _last_write = now = tick()
+    for node in nodes:
+        (node.op or node).written = now
 
 
 # When any node was last changed without a record.  No attribute of Node: setting one makes Python
@@ -271,6 +285,15 @@ class Op:
         if self.wanted is not None:
             return self.wanted[i]
         return not self.edges or self.edges[i] is not None
+
+    def only_wanted(self, gradients: Sequence[Any], first: int) -> list[Any]:
+        """These gradients, of input `first` and on, with None in place of what is not wanted."""
+        asked = self.wanted
+        if asked is None:
+            if not self.edges:
+                return list(gradients)
+            asked = tuple([edge is not None for edge in self.edges])
+        return [g if wanted else None for g, wanted in zip(gradients, asked[first:])]
 
     def check_fresh(self) -> None:
         """Refuse to use saved values that were changed since: the gradient would be of nothing."""
@@ -485,9 +508,6 @@ def _walk(
             found[node] = g
             if node not in useful:
                 continue
-        if isinstance(node, Node):
-            _accumulate(node, g)
-            continue
         if type(node) is Output:
             node.deliver(g, cotangents)
             continue
@@ -515,17 +535,27 @@ def _walk(
                 gx = _fitted(node, gx, edge.shape)
             held = cotangents.get(edge)
             cotangents[edge] = gx if held is None else held + gx
+
+    for leaf, g in cotangents.items():
+        if not isinstance(leaf, Node) or (wanted and leaf not in wanted):
+            continue  # an op that leads to nothing wanted
+        if leaf.hooks:
+            g = _run_hooks(leaf, g)
+        if wanted:
+            found[leaf] = g
+        else:
+            _accumulate(leaf, g)
     return [found.get(target.edge) for target in targets or ()]
 
 
 def _oldest_first(
     starts: Iterable[Op | Node], wanted: set[Op | Node]
-) -> tuple[list[Op | Node], set[Op | Node]]:
-    """All that lies behind `starts`, in the order in which it was made, and as a set.
+) -> tuple[list[Op], set[Op | Node]]:
+    """All ops that lie behind `starts`, in the order in which they were applied, and as a set.
 
     If there are `wanted` nodes: only those and the ops that lead to them, and a set of the latter.
     """
-    nodes = list(starts)
+    nodes = [start for start in starts if isinstance(start, Op)]
     seen: set[Any] = {None, *nodes}
     for node in nodes:  # the list grows as we go
         edges = node.edges
@@ -536,7 +566,8 @@ def _oldest_first(
         for edge in edges:
             if edge not in seen:
                 seen.add(edge)
-                nodes.append(edge)  # type: ignore[arg-type]
+                if edge.time:  # type: ignore[union-attr]
+                    nodes.append(edge)  # type: ignore[arg-type]
     nodes.sort(key=_time)
     if not wanted:
         return nodes, seen

@@ -14,6 +14,7 @@ from minigrad.autograd.engine import Array, Op
 from minigrad.cuda import recurrent as kernel
 from minigrad.fused import recurrence, single
 from minigrad.fused.recurrence import empty, fill, scratch, taken
+from minigrad.memory import Joined
 from minigrad.ops.shape import stack
 
 
@@ -31,8 +32,11 @@ class GRU(Op):
     With `batch_sizes`, only the first batch_sizes[t] sequences still run at step t.
     """
 
-    def __init__(self, batch_sizes: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, batch_sizes: Sequence[int] | None = None, joined: Joined | None = None
+    ) -> None:
         self.batch_sizes = batch_sizes
+        self.joined = joined
 
     def twin(self, x: Any, h0: Any, W: Any, U: Any, b_ih: Any, b_hh: Any) -> tuple[Any, Any]:
         """The same, step by step, from primitive ops."""
@@ -124,7 +128,7 @@ class GRU(Op):
             gx, gh0, _, *others, _ = kernel.backward(self.residuals, g, x, h0, W, U, wanted)
             return gx, gh0, *others
         if isinstance(self.residuals, _Space):
-            return _vjp_single(self, g, x, W, U)
+            return _vjp_single(self, g, x, W, U, b_ih)
         gy, gh = g
         gates, states = self.residuals
         (T, B, _), (H, N) = x.shape, states.shape[1:]
@@ -133,7 +137,7 @@ class GRU(Op):
         dh, U_da = fill(empty(H, N, like=x), gh), empty(H, N, like=x)
         dh_used = dh[:, :B]  # without spare columns
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
-        times_U_T = recurrence.times(recurrence.transposed(U), N)
+        times_U_T = recurrence.times(U.T, N)
         da_all = scratch("da", 4 * H, T, B, like=x)
 
         for run in reversed(runs):
@@ -161,19 +165,20 @@ class GRU(Op):
 
         da_all = da_all.reshape(4 * H, T * B)
         da = da_all[: 3 * H]  # r z q: of U h' + b_hh
-        gx = gW = gU = gb_ih = gb_hh = None
+        room = recurrence.room_for_gradients(self, W, U, b_ih)
+        gW, gU, *gb = room.parts
         if self.wants(3):
-            gU = np.matmul(da, recurrence.columns("x", recurrence.outside(states[:-1], B)).T)
-        if self.wants(5):
-            gb_hh = da.sum(1)
+            before = recurrence.outside(states[:-1], B)
+            np.matmul(recurrence.columns("x", before), da.T, gU.T)
+        if gb:
+            np.sum(da, 1, out=gb[1])
         da[2 * H :] = da_all[3 * H :]  # from here on n in place of q: of W x + b_ih
-        if self.wants(0):
-            gx = np.matmul(da.T, W).reshape(x.shape)
+        gx = np.matmul(da.T, W).reshape(x.shape) if self.wants(0) else None
         if self.wants(2):
-            gW = np.matmul(da, recurrence.columns("x", x).T)
-        if self.wants(4):
-            gb_ih = da.sum(1)
-        return gx, None if h0 is None else taken(dh, B), gW, gU, gb_ih, gb_hh
+            np.matmul(recurrence.columns("x", x), da.T, gW.T)
+        if gb:
+            np.sum(da, 1, out=gb[0])
+        return gx, None if h0 is None else taken(dh, B), *recurrence.gradients(self, room, 2)
 
 
 def _local_derivatives(gates: Array, before: Array, local: Array) -> None:
@@ -206,13 +211,17 @@ class _Space(single.Space):
 
     blocks = 3
 
-    def __init__(self, T: int, H: int, dtype: np.dtype[Any]) -> None:
-        super().__init__(T, H, dtype)
+    def __init__(self, T: int, H: int, D: int, biased: bool, dtype: np.dtype[Any]) -> None:
+        super().__init__(T, H, D, biased, dtype)
+        self.before = self.rows[:-1, : H + biased]  # [h' 1] and [x 1]
+        self.inputs = self.rows[:-1, H + biased :]
         self.gates = np.empty((T, 4, H), dtype)
-        self.a, self.Wx = self.gates.reshape(T, 4 * H), np.empty((T, 3 * H), dtype)
+        self.Wx = np.empty((T, 3 * H), dtype)
         self.half = np.full(2 * H, 0.5, dtype)  # faster than a number
-        rz, rzq, h = self.a[:, : 2 * H], self.a[:, : 3 * H], self.states
-        self.steps = list(zip(rzq, rz, *self.gates.swapaxes(0, 1), h, h[1:]))
+        a = self.gates.reshape(T, 4 * H)
+        products, rz, rzq = [row.dot for row in self.before], a[:, : 2 * H], a[:, : 3 * H]
+        xs, h = (self.Wx[:, : 2 * H], self.Wx[:, 2 * H :]), self.states
+        self.steps = list(zip(products, *xs, rzq, rz, *self.gates.swapaxes(0, 1), h, h[1:]))
 
         self.runs = recurrence.runs_of_steps(T, 8 * H)
         self.by_gate = np.empty((2, 4, self.runs[0].stop, H), dtype)
@@ -223,28 +232,23 @@ class _Space(single.Space):
 
 
 def _forward_single(
-    op: Op, x: Array, h0: Any, W: Array, U: Array, b_ih: Any, b_hh: Any
+    op: GRU, x: Array, h0: Any, W: Array, U: Array, b_ih: Any, b_hh: Any
 ) -> tuple[Array, ...]:
     """`GRU.forward` for one sequence."""
-    H = U.shape[1]
-    space = single.lend(_Space, len(x), H, x.dtype)
-    space.begin(h0)
-    a, Wx = space.a, space.Wx
-    single.project(x, W, b_ih, Wx)
-    a[:, : 2 * H], a[:, 3 * H :] = Wx[:, : 2 * H], Wx[:, 2 * H :]
-    a[:, 2 * H : 3 * H] = 0
-    if b_hh is not None:
-        a[:, : 3 * H] += b_hh
-    times_U, Uh, half = U.dot, space.Uh, space.half
-    for rzq, rz, r, z, q, n, h, h_new in space.steps:
-        times_U(h, Uh)
-        rzq += Uh
+    space = single.lend(_Space, len(x), U.shape[1], W.shape[1], b_ih is not None, x.dtype)
+    space.begin(x, h0)
+    J, K, half = recurrence.in_one(op, W, U, b_ih, b_hh), space.before.shape[1], space.half
+    np.dot(space.inputs, J[K:], space.Wx)
+    J = J[:K]
+    for times, x_rz, x_n, rzq, rz, r, z, q, n, h, h_new in space.steps:
+        times(J, rzq)
+        rz += x_rz
         rz *= half  # sigmoid(a) = tanh(a / 2) / 2 + 1 / 2
         np.tanh(rz, rz)
         rz *= half
         rz += half
-        np.multiply(r, q, h_new)
-        n += h_new
+        np.multiply(r, q, n)
+        n += x_n
         np.tanh(n, n)
         np.subtract(h, n, h_new)  # h = n + z (h' - n)
         h_new *= z
@@ -252,7 +256,9 @@ def _forward_single(
     return space.finish(op)
 
 
-def _vjp_single(op: Op, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | None, ...]:
+def _vjp_single(
+    op: GRU, g: Any, x: Array, W: Array, U: Array, b_ih: Array | None
+) -> tuple[Array | None, ...]:
     """`GRU.vjp` for one sequence."""
     space: _Space = op.residuals
     dys = space.begin_backward(*g)
@@ -271,15 +277,13 @@ def _vjp_single(op: Op, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | N
         dh *= z  # h = (1 - z) n + z h': to h'
         times_U_T(da, U_da)  # a = ... + U h': to h'
         dh += U_da
-    da, by_step = space.da, space.local
-    gU = np.dot(da.T, space.states[:-1]) if op.wants(3) else None
-    gb_hh = da.sum(0) if op.wants(5) else None
+    da, by_step, K = space.da, space.local, space.before.shape[1]
+    room = recurrence.room_for_gradients(op, W, U, b_ih)
+    np.dot(space.before.T, da, room.array[:K])
     by_step[:, 2] = by_step[:, 3]  # from here on n in place of q
+    np.dot(space.inputs.T, da, room.array[K:])
     return (
         np.dot(da, W)[:, None] if op.wants(0) else None,
         dh[None].copy() if op.wants(1) else None,
-        np.dot(da.T, x[:, 0]) if op.wants(2) else None,
-        gU,
-        da.sum(0) if op.wants(4) else None,
-        gb_hh,
+        *recurrence.gradients(op, room, 2),
     )

@@ -14,6 +14,7 @@ from minigrad.autograd.engine import Array, Op
 from minigrad.cuda import recurrent as kernel
 from minigrad.fused import recurrence, single
 from minigrad.fused.recurrence import empty, fill, scratch, taken
+from minigrad.memory import Joined
 from minigrad.ops.shape import stack
 
 
@@ -32,8 +33,11 @@ class LSTM(Op):
     With `batch_sizes`, only the first batch_sizes[t] sequences still run at step t.
     """
 
-    def __init__(self, batch_sizes: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, batch_sizes: Sequence[int] | None = None, joined: Joined | None = None
+    ) -> None:
         self.batch_sizes = batch_sizes
+        self.joined = joined
 
     def twin(
         self, x: Any, h0: Any, c0: Any, W: Any, U: Any, b_ih: Any, b_hh: Any, W_hr: Any
@@ -138,7 +142,7 @@ class LSTM(Op):
             wanted = tuple(map(self.wants, range(8)))
             return kernel.backward(self.residuals, g, x, h0, W, U, wanted, W_hr)
         if isinstance(self.residuals, _Space):
-            return *_vjp_single(self, g, x, W, U), None
+            return *_vjp_single(self, g, x, W, U, b_ih), None
         gy, gh, gc = g
         kept, states = self.residuals
         (T, B, _), H, (P, N) = x.shape, len(U) // 4, states.shape[1:]
@@ -152,7 +156,7 @@ class LSTM(Op):
             times_W_hr_T = recurrence.times(W_hr.T, N)
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
         dh_used = dh[:, :B]  # without spare columns
-        times_U_T = recurrence.times(recurrence.transposed(U), N)
+        times_U_T = recurrence.times(U.T, N)
         da_all = scratch("da", 4 * H, T, B, like=x)
 
         for run, (gates, cells) in zip(reversed(runs), reversed(kept)):
@@ -185,22 +189,25 @@ class LSTM(Op):
             da_all[:, run] = rows[:, :, :B].swapaxes(0, 1)
 
         da_all = da_all.reshape(4 * H, T * B)  # a = W x + U h' + b: to W, U, b and x
-        gx = gW = gU = gb = gW_hr = None
+        gx = gW_hr = None
         if self.wants(0):
             gx = np.matmul(da_all.T, W).reshape(x.shape)
+        room = recurrence.room_for_gradients(self, W, U, b_ih)
+        gW, gU, *gb = room.parts
         if self.wants(3):
-            gW = np.matmul(da_all, recurrence.columns("x", x).T)
+            np.matmul(recurrence.columns("x", x), da_all.T, gW.T)
         if self.wants(4):
-            gU = np.matmul(da_all, recurrence.columns("x", recurrence.outside(states[:-1], B)).T)
-        if self.wants(5) or self.wants(6):
-            gb = da_all.sum(1)
+            before = recurrence.outside(states[:-1], B)
+            np.matmul(recurrence.columns("x", before), da_all.T, gU.T)
+        if gb:
+            gb[0][...] = gb[1][...] = da_all.sum(1)
         if W_hr is not None and self.wants(7):  # h = W_hr m
             m = np.concatenate([gates[:, 3] * np.tanh(cells[1:]) for gates, cells in kept])
             dh_all = recurrence.columns("dh", recurrence.outside(dhs, B))
             gW_hr = np.matmul(dh_all, recurrence.columns("x", recurrence.outside(m, B)).T)
         gh0 = None if h0 is None else taken(dh, B)
         gc0 = None if c0 is None else taken(dc, B)
-        return gx, gh0, gc0, gW, gU, gb, gb, gW_hr
+        return gx, gh0, gc0, *recurrence.gradients(self, room, 3), gW_hr
 
 
 def _sigmoid_by_tanh(like: Array) -> tuple[Array, Array]:
@@ -246,18 +253,17 @@ class _Space(single.Space):
 
     blocks = 4
 
-    def __init__(self, T: int, H: int, dtype: np.dtype[Any]) -> None:
-        super().__init__(T, H, dtype)
-        rows = np.empty((5 * T + 1, H), dtype)
-        self.c = rows[::5]
-        self.gates = rows[:-1].reshape(T, 5, H)[:, 1:]
-        steps = rows[:-1].reshape(T, 5 * H)
-        self.Wx = np.empty((T, 4 * H), dtype)
+    def __init__(self, T: int, H: int, D: int, biased: bool, dtype: np.dtype[Any]) -> None:
+        super().__init__(T, H, D, biased, dtype)
+        cells = np.empty((5 * T + 1, H), dtype)
+        self.c = cells[::5]
+        self.gates = cells[:-1].reshape(T, 5, H)[:, 1:]
+        steps = cells[:-1].reshape(T, 5 * H)
         self.terms = np.empty(2 * H, dtype)
-        self.half, self.shift = (v.repeat(H) for v in _sigmoid_by_tanh(rows))
+        self.half, self.shift = (v.repeat(H) for v in _sigmoid_by_tanh(cells))
         o, h = self.gates[:, 3], self.states
-        ci, fg, a = steps[:, : 2 * H], steps[:, 2 * H : 4 * H], steps[:, H:]
-        self.steps = list(zip(self.Wx, a, fg, ci, self.c[1:], o, h, h[1:]))
+        ci, fg, self.a = steps[:, : 2 * H], steps[:, 2 * H : 4 * H], steps[:, H:]
+        self.steps = list(zip(self.products(), self.a, fg, ci, self.c[1:], o, h[1:]))
 
         self.runs = recurrence.runs_of_steps(T, 8 * H)
         self.by_gate = np.empty((2, 4, self.runs[0].stop, H), dtype)
@@ -268,31 +274,37 @@ class _Space(single.Space):
 
 
 def _forward_single(
-    op: Op, x: Array, h0: Any, c0: Any, W: Array, U: Array, b_ih: Any, b_hh: Any
+    op: LSTM, x: Array, h0: Any, c0: Any, W: Array, U: Array, b_ih: Any, b_hh: Any
 ) -> tuple[Array, ...]:
     """`LSTM.forward` for one sequence, without a projection."""
     H = U.shape[1]
-    space = single.lend(_Space, len(x), H, x.dtype)
-    space.begin(h0)
+    space = single.lend(_Space, len(x), H, W.shape[1], b_ih is not None, x.dtype)
+    space.begin(x, h0)
     space.c[0] = 0 if c0 is None else c0[0]
-    single.project(x, W, None if b_ih is None else b_ih + b_hh, space.Wx)
-    times_U, Uh, half, shift, terms = U.dot, space.Uh, space.half, space.shift, space.terms
+    J, Uh = space.weights(recurrence.in_one(op, W, U, b_ih, b_hh), space.a)
+    half, shift, terms = space.half, space.shift, space.terms
     f_c, g_i = terms[:H], terms[H:]
-    for Wx, a, fg, ci, c_new, o, h, h_new in space.steps:  # `a` becomes the gates i f g o
-        times_U(h, Uh)
-        np.add(Wx, Uh, a)
+    multiply, add, tanh = np.multiply, np.add, np.tanh
+    for times, a, fg, ci, c_new, o, h_new in space.steps:  # `a` becomes the gates i f g o
+        if Uh is None:
+            times(J, a)
+        else:
+            times(J, Uh)
+            a += Uh
         a *= half
-        np.tanh(a, a)
+        tanh(a, a)
         a *= half
         a += shift
-        np.multiply(fg, ci, terms)
-        np.add(f_c, g_i, c_new)
-        np.tanh(c_new, h_new)
+        multiply(fg, ci, terms)
+        add(f_c, g_i, c_new)
+        tanh(c_new, h_new)
         h_new *= o
     return *space.finish(op), space.c[-1:].copy()
 
 
-def _vjp_single(op: Op, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | None, ...]:
+def _vjp_single(
+    op: LSTM, g: Any, x: Array, W: Array, U: Array, b_ih: Array | None
+) -> tuple[Array | None, ...]:
     """`LSTM.vjp` for one sequence."""
     gy, gh, gc = g
     space: _Space = op.residuals
@@ -314,13 +326,11 @@ def _vjp_single(op: Op, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | N
         to_ifg *= dc  # c = f c' + i g: to a_i, a_f, a_g ...
         dc *= f  # ... and to c'
         times_U_T(da, dh)  # a = W x + U h' + b: to h'
-    gb = space.da.sum(0) if op.wants(5) or op.wants(6) else None
+    room = recurrence.room_for_gradients(op, W, U, b_ih)
+    np.dot(space.rows[:-1].T, space.da, room.array)
     return (
         np.dot(space.da, W)[:, None] if op.wants(0) else None,
         dh[None].copy() if op.wants(1) else None,
         dc[None].copy() if op.wants(2) else None,
-        np.dot(space.da.T, x[:, 0]) if op.wants(3) else None,
-        np.dot(space.da.T, space.states[:-1]) if op.wants(4) else None,
-        gb,
-        gb,
+        *recurrence.gradients(op, room, 3),
     )

@@ -14,6 +14,7 @@ from minigrad.autograd.engine import Array, Op
 from minigrad.cuda import recurrent as kernel
 from minigrad.fused import recurrence, single
 from minigrad.fused.recurrence import empty, fill, scratch, taken
+from minigrad.memory import Joined
 from minigrad.ops.shape import stack
 
 
@@ -28,10 +29,14 @@ class RNN(Op):
     """
 
     def __init__(
-        self, nonlinearity: str = "tanh", batch_sizes: Sequence[int] | None = None
+        self,
+        nonlinearity: str = "tanh",
+        batch_sizes: Sequence[int] | None = None,
+        joined: Joined | None = None,
     ) -> None:
         self.nonlinearity = nonlinearity
         self.batch_sizes = batch_sizes
+        self.joined = joined
 
     def twin(self, x: Any, h0: Any, W: Any, U: Any, b_ih: Any, b_hh: Any) -> tuple[Any, Any]:
         """The same, step by step, from primitive ops."""
@@ -96,7 +101,7 @@ class RNN(Op):
             gx, gh0, _, *others, _ = kernel.backward(self.residuals, g, x, h0, W, U, wanted)
             return gx, gh0, *others
         if isinstance(self.residuals, _Space):
-            return _vjp_single(self, g, x, W, U)
+            return _vjp_single(self, g, x, W, U, b_ih)
         gy, gh = g
         states = self.residuals
         (T, B, _), (H, N) = x.shape, states.shape[1:]
@@ -105,7 +110,7 @@ class RNN(Op):
         dh = fill(empty(H, N, like=x), gh)
         dh_used = dh[:, :B]  # without spare columns
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
-        times_U_T = recurrence.times(recurrence.transposed(U), N)
+        times_U_T = recurrence.times(U.T, N)
         da_all = scratch("da", H, T, B, like=x)
 
         for run in reversed(runs):
@@ -132,16 +137,19 @@ class RNN(Op):
             da_all[:, run] = rows[:, :, :B].swapaxes(0, 1)
 
         da_all = da_all.reshape(H, T * B)  # a = W x + U h' + b: to W, U, b and x
-        gx = gW = gU = gb = None
+        gx = None
         if self.wants(0):
             gx = np.matmul(da_all.T, W).reshape(x.shape)
+        room = recurrence.room_for_gradients(self, W, U, b_ih)
+        gW, gU, *gb = room.parts
         if self.wants(2):
-            gW = np.matmul(da_all, recurrence.columns("x", x).T)
+            np.matmul(recurrence.columns("x", x), da_all.T, gW.T)
         if self.wants(3):
-            gU = np.matmul(da_all, recurrence.columns("x", recurrence.outside(states[:-1], B)).T)
-        if self.wants(4) or self.wants(5):
-            gb = da_all.sum(1)
-        return gx, None if h0 is None else taken(dh, B), gW, gU, gb, gb
+            before = recurrence.outside(states[:-1], B)
+            np.matmul(recurrence.columns("x", before), da_all.T, gU.T)
+        if gb:
+            gb[0][...] = gb[1][...] = da_all.sum(1)
+        return gx, None if h0 is None else taken(dh, B), *recurrence.gradients(self, room, 2)
 
 
 # --- one sequence on the CPU (see single.py) ------------------------------------------------------
@@ -150,24 +158,27 @@ class RNN(Op):
 class _Space(single.Space):
     blocks = 1
 
-    def __init__(self, T: int, H: int, dtype: np.dtype[Any]) -> None:
-        super().__init__(T, H, dtype)
+    def __init__(self, T: int, H: int, D: int, biased: bool, dtype: np.dtype[Any]) -> None:
+        super().__init__(T, H, D, biased, dtype)
         self.da = np.empty((T, H), dtype)
-        self.steps = list(zip(self.states[1:], self.states))
+        self.steps = list(zip(self.products(), self.states[1:]))
         self.back = list(self.da)[::-1]
 
 
 def _forward_single(
-    op: Any, x: Array, h0: Any, W: Array, U: Array, b_ih: Any, b_hh: Any
+    op: RNN, x: Array, h0: Any, W: Array, U: Array, b_ih: Any, b_hh: Any
 ) -> tuple[Array, ...]:
     """`RNN.forward` for one sequence."""
-    space = single.lend(_Space, len(x), len(U), x.dtype)
-    space.begin(h0)
-    single.project(x, W, None if b_ih is None else b_ih + b_hh, space.states[1:])
-    times_U, Uh, is_tanh = U.dot, space.Uh, op.nonlinearity == "tanh"
-    for a, h in space.steps:  # the next state is computed in the place of `a`, where W x + b is
-        times_U(h, Uh)
-        a += Uh
+    space = single.lend(_Space, len(x), len(U), W.shape[1], b_ih is not None, x.dtype)
+    space.begin(x, h0)
+    J, Uh = space.weights(recurrence.in_one(op, W, U, b_ih, b_hh), space.states[1:])
+    is_tanh = op.nonlinearity == "tanh"
+    for times, a in space.steps:  # `a` becomes the next state
+        if Uh is None:
+            times(J, a)
+        else:
+            times(J, Uh)
+            a += Uh
         if is_tanh:
             np.tanh(a, a)
         else:
@@ -175,7 +186,9 @@ def _forward_single(
     return space.finish(op)
 
 
-def _vjp_single(op: RNN, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | None, ...]:
+def _vjp_single(
+    op: RNN, g: Any, x: Array, W: Array, U: Array, b_ih: Array | None
+) -> tuple[Array | None, ...]:
     """`RNN.vjp` for one sequence."""
     space: _Space = op.residuals
     dys = space.begin_backward(*g)
@@ -191,12 +204,10 @@ def _vjp_single(op: RNN, g: Any, x: Array, W: Array, U: Array) -> tuple[Array | 
         dh += dy
         da *= dh  # h = tanh(a)
         times_U_T(da, dh)  # a = W x + U h' + b: to h'
-    gb = local.sum(0) if op.wants(4) or op.wants(5) else None
+    room = recurrence.room_for_gradients(op, W, U, b_ih)
+    np.dot(space.rows[:-1].T, local, room.array)
     return (
         np.dot(local, W)[:, None] if op.wants(0) else None,
         dh[None].copy() if op.wants(1) else None,
-        np.dot(local.T, x[:, 0]) if op.wants(2) else None,
-        np.dot(local.T, space.states[:-1]) if op.wants(3) else None,
-        gb,
-        gb,
+        *recurrence.gradients(op, room, 2),
     )

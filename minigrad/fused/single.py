@@ -2,7 +2,7 @@
 
 A step is then some ten NumPy calls of half a microsecond, whatever they do, and making the views
 that they work on would cost nearly as much again.  So a `Space` has all buffers for sequences of
-one length, and for every step all views of them; it is made once, and lent from call to call.
+one shape, and for every step all views of them; it is made once, and lent from call to call.
 
 States are vectors (H,).
 """
@@ -18,24 +18,47 @@ import numpy as np
 from minigrad.autograd.engine import Array, Op
 
 KEPT = 8  # spaces that each thread keeps ...
-LARGEST = 2**14  # ... with so many numbers in their states: beyond, making them costs little
+LARGEST = 2**14  # ... with so many numbers in their rows: beyond, making them costs little
+IN_CACHE = 2**17  # so many weights are read quickly at every step
 
 
 class Space:
-    """Room for T steps of H units, and what a forward pass leaves for the backward pass.
+    """Room for T steps of H units with D inputs, and what a forward pass leaves for the backward.
 
-    `states` (T + 1, H): h0, and the h of every step.  `steps` and `back`: for every step, in the
-    order in which a pass takes them, the views that it needs.
+    `rows` (T + 1, K): what J is multiplied with at each step, [h' 1 x 1], without the ones if there
+    are no biases (see recurrence.py).  `states` (T + 1, H), a part of it: h0, and the h of every
+    step.  `steps` and `back`: for every step, in the order in which a pass takes them, the views
+    that it needs.
     """
 
-    blocks: int  # of rows, in the weights
+    blocks: int  # of H columns each, in J
 
-    def __init__(self, T: int, H: int, dtype: np.dtype[Any]) -> None:
-        self.states = np.empty((T + 1, H), dtype)
-        self.Uh = np.empty(self.blocks * H, dtype)
+    def __init__(self, T: int, H: int, D: int, biased: bool, dtype: np.dtype[Any]) -> None:
+        self.rows = np.ones((T + 1, H + D + 2 * biased), dtype)
+        self.states = self.rows[:, :H]
+        self.x = self.rows[:-1, H + biased : H + biased + D]
         self.dh = np.empty(H, dtype)
+        columns = self.blocks * H
+        self.together = T == 1 or (D <= H and self.rows.shape[1] * columns <= IN_CACHE)
+        self.Uh = np.empty(columns, dtype)
 
-    def begin(self, h0: Array | None) -> None:
+    def products(self) -> list[Any]:
+        """For every step, what multiplies its row, or h' if that is faster, with a matrix."""
+        return [row.dot for row in (self.rows if self.together else self.states)[:-1]]
+
+    def weights(self, J: Array, a: Array) -> tuple[Array, Array | None]:
+        """The matrix for `products`, and a buffer if they are to be added to `a`, (T, columns).
+
+        Then `a` gets the rest of the sum here.  A long x is not multiplied step by step.
+        """
+        if self.together:
+            return J, None
+        H = len(self.dh)
+        np.matmul(self.rows[:-1, H:], J[H:], a)
+        return J[:H], self.Uh
+
+    def begin(self, x: Array, h0: Array | None) -> None:
+        self.x[...] = x[:, 0]
         self.states[0] = 0 if h0 is None else h0[0]
 
     def finish(self, op: Op) -> tuple[Array, Array]:
@@ -67,25 +90,15 @@ def fits(x: Array) -> bool:
     return x.shape[1] == 1 and type(x) is np.ndarray
 
 
-def lend(kind: type[S], T: int, H: int, dtype: np.dtype[Any]) -> S:
+def lend(kind: type[S], T: int, H: int, D: int, biased: bool, dtype: np.dtype[Any]) -> S:
     """A space that nobody else uses: no op holds it for its backward pass."""
     entries: list[tuple[Any, Any]] = _kept.__dict__.setdefault("entries", [])
-    key = kind, T, H, dtype
+    key = kind, T, H, D, biased, dtype
     for entry in entries:
         if entry[0] == key and _references(entry) == _FREE:
             return entry[1]
-    space = kind(T, H, dtype)
-    if T * H <= LARGEST:
+    space = kind(T, H, D, biased, dtype)
+    if space.rows.size <= LARGEST:
         del entries[: 1 - KEPT]
         entries.append((key, space))
     return space
-
-
-def project(x: Array, W: Array, b: Array | None, out: Array) -> None:
-    """out[t] = W x[t] + b, for all steps: (T, 1, D) -> (T, rows of W), contiguous."""
-    if x.shape[2] == 1:  # a series; BLAS is far slower
-        np.multiply(x[:, 0], W.T, out)
-    else:
-        np.dot(x[:, 0], W.T, out)
-    if b is not None:
-        out += b

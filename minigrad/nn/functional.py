@@ -62,11 +62,11 @@ class Affine(Op):
     """
 
     def forward(self, x: Array, W: Array, b: Array | None) -> Array:
-        self.by_step = _is_by_step(x, W)
+        self.by_step = x.ndim == 3 and _is_by_step(x, W)
         y = (x if self.by_step else _rows(x)) @ W.T
         if b is not None:
             y += b
-        return y.reshape(*x.shape[:-1], W.shape[0])
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], W.shape[0])
 
     def vjp(self, g: Any, x: Any, W: Any) -> tuple[Any, ...]:
         rows = _rows(g)  # (N, H)
@@ -87,8 +87,7 @@ def _is_by_step(x: Array, W: Array) -> bool:
     They are if x has many numbers in a step, and W not many more rows: it is read for each step.
     """
     return (
-        x.ndim == 3
-        and isinstance(x, np.ndarray)
+        isinstance(x, np.ndarray)
         and x.itemsize == x.strides[1] < x.strides[2]
         and x.shape[1] * x.shape[2] >= 2**13
         and len(W) <= 3 * x.shape[1]

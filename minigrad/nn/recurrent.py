@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 from minigrad.autograd.engine import Array, Op
 from minigrad.autograd.grad_mode import no_grad
-from minigrad.fused import gru, lstm, rnn
+from minigrad.fused import gru, lstm, recurrence, rnn
 from minigrad.fused.packed import Pack, Pad, Places
+from minigrad.memory import Joined
 from minigrad.nn import functional as F
 from minigrad.nn import init
 from minigrad.nn.module import Module
@@ -134,9 +135,11 @@ class RNNBase(Module):
         return [[self._parameters[name] for name in names] for names in self._all_weights]
 
     def flatten_parameters(self) -> None:
-        """Does nothing: PyTorch needs it for cuDNN."""
+        """Let the weights of each layer lie in one array; `forward` does this, too."""
+        for weights in self._weights():
+            recurrence.joined(*weights[:4])
 
-    def _op(self, batch_sizes: list[int] | None) -> Op:
+    def _op(self, batch_sizes: list[int] | None, joined: Joined | None) -> Op:
         """The fused op for one layer and one direction."""
         raise NotImplementedError
 
@@ -203,11 +206,12 @@ class RNNBase(Module):
         reverse: bool,
     ) -> tuple[Any, ...]:
         """One layer in one direction."""
+        joined = recurrence.joined(*weights[:4])
         if batch_sizes is None:
-            y, *final = self._op(None)(flip(x, 0) if reverse else x, *initial, *weights)
+            y, *final = self._op(None, joined)(flip(x, 0) if reverse else x, *initial, *weights)
             return (flip(y, 0) if reverse else y, *final)
         places = Places.of(batch_sizes, reverse)
-        y, *final = self._op(batch_sizes.tolist())(Pad(places)(x), *initial, *weights)
+        y, *final = self._op(batch_sizes.tolist(), joined)(Pad(places)(x), *initial, *weights)
         return (Pack(places)(y), *final)
 
     def _weights(self) -> list[list[Any]]:
@@ -335,8 +339,8 @@ class RNN(RNNBase):
         )
         self.nonlinearity = nonlinearity
 
-    def _op(self, batch_sizes: list[int] | None) -> Op:
-        return rnn.RNN(self.nonlinearity, batch_sizes)
+    def _op(self, batch_sizes: list[int] | None, joined: Joined | None) -> Op:
+        return rnn.RNN(self.nonlinearity, batch_sizes, joined)
 
 
 class LSTM(RNNBase):
@@ -374,8 +378,8 @@ class LSTM(RNNBase):
                 b_ih[forget] = self.forget_bias
                 b_hh[forget] = 0
 
-    def _op(self, batch_sizes: list[int] | None) -> Op:
-        return lstm.LSTM(batch_sizes)
+    def _op(self, batch_sizes: list[int] | None, joined: Joined | None) -> Op:
+        return lstm.LSTM(batch_sizes, joined)
 
     def extra_repr(self) -> str:
         forget_bias = "" if self.forget_bias is None else f", forget_bias={self.forget_bias}"
@@ -394,8 +398,8 @@ class GRU(RNNBase):
 
     blocks = 3
 
-    def _op(self, batch_sizes: list[int] | None) -> Op:
-        return gru.GRU(batch_sizes)
+    def _op(self, batch_sizes: list[int] | None, joined: Joined | None) -> Op:
+        return gru.GRU(batch_sizes, joined)
 
 
 class RNNCellBase(Module):
@@ -440,6 +444,9 @@ class RNNCellBase(Module):
         bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size else 0.0
         for parameter in self.parameters():
             init.uniform_(parameter, -bound, bound)
+
+    def _joined(self) -> Joined | None:
+        return recurrence.joined(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
     def _step(self, op: Op, input: Any, hx: Any) -> list[Any]:
         """The next state, (h,) or (h, c): the op on a sequence of one step."""
@@ -499,7 +506,7 @@ class RNNCell(RNNCellBase):
     def forward(self, input: Any, hx: Any = None) -> Any:
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
-        return self._step(rnn.RNN(self.nonlinearity), input, hx)[0]
+        return self._step(rnn.RNN(self.nonlinearity, joined=self._joined()), input, hx)[0]
 
     def extra_repr(self) -> str:
         other = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
@@ -513,7 +520,7 @@ class LSTMCell(RNNCellBase):
     has_cell = True
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
-        h, c = self._step(lstm.LSTM(), input, hx)
+        h, c = self._step(lstm.LSTM(joined=self._joined()), input, hx)
         return h, c
 
 
@@ -523,4 +530,4 @@ class GRUCell(RNNCellBase):
     blocks = 3
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        return self._step(gru.GRU(), input, hx)[0]
+        return self._step(gru.GRU(joined=self._joined()), input, hx)[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import chain
@@ -16,45 +15,11 @@ from minigrad.autograd.engine import Array, wrap
 from minigrad.autograd.grad_mode import enable_grad
 from minigrad.cuda import elementwise as gpu
 from minigrad.device import array_module, device_of, to_device
+from minigrad.memory import owned, scratch
+from minigrad.optim.together import Together
 from minigrad.tensor import Tensor
 
 CHUNK = 65_536  # elements: a rule passes over its data a dozen times, and they should stay in cache
-LARGE = 16_384  # elements: from here on it matters where scratch memory starts
-
-
-def _references(tensor: Tensor) -> int:
-    return sys.getrefcount(tensor.value)
-
-
-_ALONE = _references(wrap(np.zeros(1)))  # what this counts for an array that only a tensor holds
-
-
-def _owned(tensor: Tensor) -> Array:
-    """The array of `tensor`, ready to be written to: first replaced by a copy if others hold it.
-
-    Tensors are values: `before = p.detach()` must not change when `p` is updated.  Whatever could
-    still show the old value holds a reference to the array: another tensor, an op that saved it for
-    a backward pass, and any view (NumPy's and CuPy's views hold their base).  If there is none but
-    the tensor's own, nobody can tell a new array from the old one written over.
-    """
-    alone = _references(tensor) == _ALONE
-    value = tensor.value
-    if not alone or value.base is not None or not value.flags.c_contiguous:
-        tensor.value = value = value.copy()
-    return value
-
-
-def _scratch(x: Array) -> Array:
-    """An array like `x` to work in; a large one starts where a line of the processor's cache does.
-
-    NumPy's start anywhere, and a rule's passes over them take a sixth longer.
-    """
-    if x.size < LARGE or not isinstance(x, np.ndarray):
-        return np.empty_like(x)
-    line = 64  # bytes
-    room = np.empty(x.nbytes + line, np.uint8)
-    start = -room.__array_interface__["data"][0] % line
-    return room[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
 
 
 class Optimizer:
@@ -77,6 +42,7 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self.stepped = False  # for schedulers, which must come after the first step()
         self._on_gpu = gpu.Update()
+        self._together: dict[int, Together] = {}  # by group
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list (has the module parameters?)")
@@ -126,23 +92,22 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         self.stepped = True
-        for group in self.param_groups:
+        for i, group in enumerate(self.param_groups):
             names, kernel = self.names(group), self.kernel(group)
-            settings: dict[Any, tuple[Any, ...]] = {}  # by age and dtype
+            settings = _Settings(self, group)
             launches: dict[int, list[list[Tensor]]] = {}  # what a kernel does at once, by age
-            for p in group["params"]:
-                if p._grad is None:
-                    continue
+            params = [p for p in group["params"] if p._grad is not None]
+            for p in self._update_together(i, params, names, settings):
                 t, state = self._begin(p, names, group)
-                dtype = p.value.dtype
                 if kernel and type(p.value) is not np.ndarray and gpu.usable(p.value):
                     launches.setdefault(t, []).append([p, *state])
                     continue
-                if (t, dtype) not in settings:  # NumPy's functions are slower with Python's numbers
-                    settings[t, dtype] = tuple(np.array(self.settings(group, t), dtype))
-                self._update(p, state, settings[t, dtype])
-            for t, together in launches.items():
-                self._launch(kernel, together, self.settings(group, t))
+                x = owned(p)
+                arrays = [x, p._grad.value, *map(owned, state)]
+                self._run(arrays, settings[t, x.dtype])
+                p.note_write()
+            for t, rows in launches.items():
+                self._launch(kernel, rows, self.settings(group, t))
         return loss
 
     def _begin(
@@ -180,17 +145,40 @@ class Optimizer:
             state["step"] = wrap(np.array(0.0))  # on the host: reading it never waits for a GPU
         return tensors, new
 
-    def _update(self, p: Tensor, tensors: list[Tensor], settings: tuple[Any, ...]) -> None:
-        """Run the rule over `p`, in chunks if it is large."""
-        x, g, state = _owned(p), p._grad.value, [_owned(tensor) for tensor in tensors]
+    def _update_together(
+        self, i: int, params: list[Tensor], names: tuple[str, ...], settings: _Settings
+    ) -> list[Tensor]:
+        """Update those parameters of group `i` that lie in few arrays. The others are returned."""
+        together = self._together.pop(i, None)
+        if together is None or not together.is_current(params, self.state):
+            together = None  # with its references to all arrays
+            together = Together(params, self.state, names, self.counts)
+        self._together[i] = together
+        others = together.others
+        if together.blocks:
+            t = together.next_update()
+            for members, (joined, *columns) in together.blocks:
+                gradients = joined.gradients(members)
+                state = [column.array for column in columns]
+                self._run([joined.array, gradients, *state], settings[t, joined.array.dtype])
+            engine.note_writes(together.params)
+        return others
+
+    def _run(self, arrays: list[Array], settings: tuple[Any, ...]) -> None:
+        """Run the rule over parameters, gradients and state, in chunks if they are large."""
+        x, g, *state = arrays
         if x.size <= CHUNK or type(x) is not np.ndarray:
-            self.rule(x, g, state, _scratch(x), settings)
-        else:
-            rows = [array.reshape(-1) for array in (x, g, *state)]
-            for start in range(0, x.size, CHUNK):
-                x, g, *state = [row[start : start + CHUNK] for row in rows]
-                self.rule(x, g, state, _scratch(x), settings)
-        p.note_write()
+            self.rule(x, g, state, scratch("rule", x), settings)
+            return
+        if not x.flags.c_contiguous:
+            arrays = [array.T for array in arrays]
+        if all(array.flags.c_contiguous for array in arrays):
+            arrays = [array.reshape(-1) for array in arrays]
+        length = len(arrays[0])
+        rows = max(1, CHUNK * length // x.size)
+        for start in range(0, length, rows):
+            x, g, *state = [array[start : start + rows] for array in arrays]
+            self.rule(x, g, state, scratch("rule", x), settings)
 
     def _launch(
         self, kernel: str, together: list[list[Tensor]], settings: tuple[float, ...]
@@ -199,7 +187,7 @@ class Optimizer:
         rows = []
         for p, *state in together:
             g = array_module(p.value).ascontiguousarray(p._grad.value)
-            rows.append([_owned(p), g, *[_owned(tensor) for tensor in state]])
+            rows.append([owned(p), g, *[owned(tensor) for tensor in state]])
             p.note_write()
         self._on_gpu.run(kernel, rows, *settings)
 
@@ -300,12 +288,28 @@ class Optimizer:
             group.update(copy.deepcopy(theirs))
             group["params"] = mine
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, which finds out itself what lies together."""
+        return {**self.__dict__, "_together": {}}
+
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
         for i, group in enumerate(self.param_groups):
             lines.append(f"Parameter Group {i}")
             lines += [f"    {k}: {group[k]}" for k in sorted(group) if k != "params"]
         return "\n".join([*lines, ")"])
+
+
+class _Settings(dict[Any, tuple[Any, ...]]):
+    """What `rule` takes, by age and dtype: NumPy's functions are slower with Python's numbers."""
+
+    def __init__(self, optimizer: Optimizer, group: dict[str, Any]) -> None:
+        self.optimizer, self.group = optimizer, group
+
+    def __missing__(self, key: tuple[int, Any]) -> tuple[Any, ...]:
+        t, dtype = key
+        self[key] = found = tuple(np.array(self.optimizer.settings(self.group, t), dtype))
+        return found
 
 
 def _like(array: Array, x: Array) -> Array:

@@ -80,7 +80,7 @@ class Space(single.Space):
 
 
 def test_a_space_is_lent_again_when_nobody_uses_it() -> None:
-    sizes = 6, 5, np.dtype("float64")
+    sizes = 6, 5, 2, True, np.dtype("float64")
     first, second = single.lend(Space, *sizes), single.lend(Space, *sizes)
     assert first is not second
     assert single.lend(Space, 7, *sizes[1:]).states.shape == (8, 5)

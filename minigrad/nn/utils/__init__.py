@@ -9,13 +9,25 @@ from typing import Any
 import numpy as np
 
 from minigrad.autograd.engine import Array, Node, wrap
+from minigrad.memory import joined_among, owned
 from minigrad.nn.parameter import Parameter
 from minigrad.ops.shape import cat, reshape
 
 
-def _gradients(parameters: Any) -> list[Any]:
+def _gradients(parameters: Any) -> tuple[list[Array], list[Any]]:
+    """All gradients: as arrays that may be written to, and as tensors."""
     parameters = [parameters] if isinstance(parameters, Node) else parameters
-    return [p._grad for p in parameters if p._grad is not None]
+    parameters = [p for p in parameters if p._grad is not None]
+    whole, others = joined_among(parameters)
+    arrays = []
+    for joined, members in whole:
+        array = joined.gradients(members, to_write=True)
+        if array is None:
+            others += members
+        else:
+            arrays.append(array)
+    arrays += [owned(p._grad) for p in others]
+    return arrays, [p._grad for p in parameters]
 
 
 def clip_grad_norm_(
@@ -28,10 +40,10 @@ def clip_grad_norm_(
     Returns the norm as it was.  Raises RuntimeError if it is not finite and `error_if_nonfinite`
     (which makes the host wait for a GPU; nothing else here does).
     """
-    gradients = _gradients(parameters)
+    arrays, gradients = _gradients(parameters)
     if not gradients:
         return wrap(np.zeros((), np.float32))
-    norm = _norm([_norm_of_one(g.value, norm_type) for g in gradients], norm_type)
+    norm = _norm([_norm_of_one(g, norm_type) for g in arrays], norm_type)
     if error_if_nonfinite and not math.isfinite(float(norm)):
         raise RuntimeError(
             f"the total norm of order {norm_type} of the gradients is {norm}, so they cannot be "
@@ -39,9 +51,10 @@ def clip_grad_norm_(
         )
     scale = np.minimum(max_norm / (norm + 1e-6), 1.0)
     if not isinstance(scale, np.generic | np.ndarray) or scale != 1:  # a GPU is not asked
-        for g in gradients:
-            g.value = np.multiply(g.value, scale.astype(g.value.dtype), out=np.empty_like(g.value))
-            g.note_write()
+        for g in arrays:
+            np.multiply(g, scale.astype(g.dtype), out=g)
+        for gradient in gradients:
+            gradient.note_write()
     return wrap(norm)
 
 
@@ -63,9 +76,11 @@ def _norm(norms: list[Array], order: float) -> Array:
 
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """Limit every element of every gradient to [-clip_value, clip_value]."""
-    for g in _gradients(parameters):
-        g.value = g.value.clip(-clip_value, clip_value, out=np.empty_like(g.value))
-        g.note_write()
+    arrays, gradients = _gradients(parameters)
+    for g in arrays:
+        g.clip(-clip_value, clip_value, out=g)
+    for gradient in gradients:
+        gradient.note_write()
 
 
 def parameters_to_vector(parameters: Iterable[Any]) -> Any:

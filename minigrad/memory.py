@@ -1,0 +1,175 @@
+"""Where values may be written to, and several that lie in one array.
+
+Tensors are values: `before = p.detach()` must not change when `p` is updated.  Whatever could still
+show the old value holds a reference to the array: another tensor, an op that saved it for a
+backward pass, and any view (NumPy's and CuPy's views hold their base).  If there is none but the
+tensor's own, nobody can tell a new array from the old one written over.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from minigrad.autograd.engine import Array, Node, wrap
+from minigrad.device import array_module
+
+LARGE = 16_384  # numbers: from here on it matters where an array starts
+LINE = 64  # bytes: a line of the processor's cache
+
+
+def aligned(shape: tuple[int, ...], like: Array, order: Any = "C") -> Array:
+    """An array with anything in it; a large one starts where a line of the cache does.
+
+    NumPy's start anywhere, and an optimizer's passes over them take a sixth longer.
+    """
+    size = prod(shape)
+    if size < LARGE or type(like) is not np.ndarray:
+        return array_module(like).empty(shape, like.dtype, order)
+    room = np.empty(size * like.itemsize + LINE, np.uint8)
+    start = -room.__array_interface__["data"][0] % LINE
+    part = room[start : start + size * like.itemsize].view(like.dtype)
+    return part.reshape(shape, order=order)
+
+
+_kept = threading.local()
+
+
+def scratch(name: str, like: Array) -> Array:
+    """An array like this to work in. A large one may be the one that this `name` had before."""
+    if like.size < LARGE or type(like) is not np.ndarray:
+        return np.empty_like(like)
+    held = _kept.__dict__.get(name)
+    if (
+        held is None
+        or held.shape != like.shape
+        or held.dtype != like.dtype
+        or held.strides != like.strides
+    ):
+        order = "C" if like.flags.c_contiguous else "F"
+        held = _kept.__dict__[name] = aligned(like.shape, like, order)
+    return held
+
+
+def owned(node: Node) -> Array:
+    """The value of `node`, ready to be written to: first replaced by a copy if others hold it."""
+    value = node.value
+    if value.base is None:
+        if sys.getrefcount(value) == _ALONE and value.flags.forc:
+            return value
+    elif node.is_joined and node.joined.is_alone():
+        return value
+    node.value = value = value.copy()
+    return value
+
+
+def _references(node: Node) -> int:
+    value = node.value
+    return sys.getrefcount(value)
+
+
+_ALONE = _references(wrap(np.zeros(1)))  # what `owned` counts for an array that only a node holds
+
+
+class Joined:
+    """Values of several nodes, lying in one array: what changes them all is one call.
+
+    On small nets, where a call costs more than what it computes, that is much.  `split` makes the
+    `parts` from the array: views that share out its elements, in the shapes of the nodes.
+    """
+
+    gradient: Joined | None = None  # room for the gradients of the nodes, lent before
+
+    def __init__(self, array: Array, split: Callable[[Array], tuple[Array, ...]]) -> None:
+        """Take over `array`, to which there must be no reference elsewhere."""
+        self.array = array
+        self.memory = array if array.base is None else array.base  # what the parts refer to
+        self.split = split
+        self.parts = split(array)
+
+    def like(self) -> Joined:
+        """Another, with anything in it."""
+        return Joined(aligned(self.array.shape, self.array), self.split)
+
+    def holds(self, nodes: Sequence[Node]) -> bool:
+        """Whether the parts are the values of these nodes, in this order."""
+        values = [node.value for node in nodes]
+        return len(values) == len(self.parts) and all(map(operator.is_, values, self.parts))
+
+    def take(self, nodes: Iterable[Node]) -> None:
+        """Make the parts the values of these nodes."""
+        for node, part in zip(nodes, self.parts, strict=True):
+            part[...] = node.value
+            node.value = part
+            node.joined = self
+
+    def is_alone(self, nodes: int = 1) -> bool:
+        """Whether each part is held by so many nodes, 1 or 0, and all by nobody else."""
+        references = [*map(sys.getrefcount, self.parts)]
+        return sys.getrefcount(self.memory) == len(references) + _MEMORY and references == [
+            _PART + nodes
+        ] * len(references)
+
+    def lend(self) -> Joined:
+        """Room for gradients, that nobody else has: given back as `joined.gradient = lent`."""
+        kept = self.__dict__.pop("gradient", None)  # at once: two threads do not get the same
+        return kept if kept is not None and kept.is_alone(0) else self.like()
+
+    def gradients(self, nodes: Sequence[Node], to_write: bool = False) -> Array | None:
+        """The gradients of all nodes in one array, which nobody else has if it is `to_write`.
+
+        None if one of them is of another dtype or shape.
+        """
+        gradients = [node._grad for node in nodes]
+        found = self.gradient
+        if found is None or not found.holds(gradients) or (to_write and not found.is_alone()):
+            for g, part in zip(gradients, self.parts, strict=True):
+                if g.value.shape != part.shape or g.value.dtype != part.dtype:
+                    return None
+            found = self.lend()
+            found.take(gradients)
+            self.gradient = found
+        return found.array
+
+
+_probe = Joined(np.zeros(1), lambda array: (array[:],))
+_PART = next(map(sys.getrefcount, _probe.parts))
+_MEMORY = sys.getrefcount(_probe.memory) - 1
+
+
+def end_to_end(nodes: Sequence[Node]) -> None:
+    """Let the values of these nodes lie in one array, one after another."""
+    if len(nodes) < 2 or len({node.value.dtype for node in nodes}) > 1:
+        return
+    if any(type(node.value) is not np.ndarray for node in nodes):
+        return
+    shapes = [node.value.shape for node in nodes]
+    ends = [*accumulate(node.value.size for node in nodes)]
+
+    def split(array: Array) -> tuple[Array, ...]:
+        pieces = np.split(array, ends[:-1])
+        return tuple([piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)])
+
+    Joined(np.empty(ends[-1], nodes[0].value.dtype), split).take(nodes)
+
+
+def joined_among(nodes: Iterable[Node]) -> tuple[list[tuple[Joined, list[Node]]], list[Node]]:
+    """The nodes that together have all parts of an array, by array; and all other nodes."""
+    found: dict[Joined | None, list[Node]] = {None: []}
+    for node in nodes:
+        found.setdefault(node.joined, []).append(node)
+    others = found.pop(None)
+    whole = []
+    for joined, members in found.items():
+        if joined is not None and joined.holds(members):
+            whole.append((joined, members))
+        else:
+            others += members
+    return whole, others

@@ -60,13 +60,11 @@ def scratch(name: str, like: Array) -> Array:
 
 def owned(node: Node) -> Array:
     """The value of `node`, ready to be written to: first replaced by a copy if others hold it."""
+    if node.is_joined and node.joined.is_alone():
+        return node.value
     value = node.value
-    if value.base is None:
-        if sys.getrefcount(value) == _ALONE and value.flags.forc:
-            return value
-    elif node.is_joined and node.joined.is_alone():
-        return value
-    node.value = value = value.copy()
+    if sys.getrefcount(value) != _OWNED or value.base is not None or not value.flags.forc:
+        node.value = value = value.copy()
     return value
 
 
@@ -75,11 +73,11 @@ def _references(node: Node) -> int:
     return sys.getrefcount(value)
 
 
-_ALONE = _references(wrap(np.zeros(1)))  # what `owned` counts for an array that only a node holds
+_OWNED = _references(wrap(np.zeros(1)))  # what `owned` counts for an array that only a node holds
 
 
 class Joined:
-    """Values of several nodes, lying in one array: what changes them all is one call.
+    """Values of several nodes, lying in one array: what is done to them all is one call.
 
     On small nets, where a call costs more than what it computes, that is much.  `split` makes the
     `parts` from the array: views that share out its elements, in the shapes of the nodes.
@@ -87,12 +85,15 @@ class Joined:
 
     gradient: Joined | None = None  # room for the gradients of the nodes, lent before
 
-    def __init__(self, array: Array, split: Callable[[Array], tuple[Array, ...]]) -> None:
-        """Take over `array`, to which there must be no reference elsewhere."""
+    def __init__(
+        self, array: Array, split: Callable[[Array], tuple[Array, ...]], neighbours: int = 0
+    ) -> None:
+        """Take over `array`.  `neighbours`: how many arrays elsewhere lie in the same memory."""
         self.array = array
-        self.memory = array if array.base is None else array.base  # what the parts refer to
+        self.memory = array if array.base is None else array.base  # what all views refer to
         self.split = split
         self.parts = split(array)
+        self.neighbours = neighbours
 
     def like(self) -> Joined:
         """Another, with anything in it."""
@@ -103,6 +104,14 @@ class Joined:
         values = [node.value for node in nodes]
         return len(values) == len(self.parts) and all(map(operator.is_, values, self.parts))
 
+    def fits(self, nodes: Iterable[Node]) -> bool:
+        """Whether the values of these nodes have the shapes and the dtype of the parts."""
+        values = [node.value for node in nodes]
+        return all(
+            value.shape == part.shape and value.dtype == part.dtype
+            for value, part in zip(values, self.parts, strict=True)
+        )
+
     def take(self, nodes: Iterable[Node]) -> None:
         """Make the parts the values of these nodes."""
         for node, part in zip(nodes, self.parts, strict=True):
@@ -112,52 +121,65 @@ class Joined:
 
     def is_alone(self, nodes: int = 1) -> bool:
         """Whether each part is held by so many nodes, 1 or 0, and all by nobody else."""
-        references = [*map(sys.getrefcount, self.parts)]
-        return sys.getrefcount(self.memory) == len(references) + _MEMORY and references == [
-            _PART + nodes
-        ] * len(references)
+        return references(self.parts) == [ALONE + nodes] * len(self.parts) and references(
+            [self.memory]
+        ) == [ALONE + self.views + self.neighbours]
+
+    @property
+    def views(self) -> int:
+        """How many references to the memory there are from here."""
+        return len(self.parts) + 2  # `array` or its base, and `memory`
 
     def lend(self) -> Joined:
         """Room for gradients, that nobody else has: given back as `joined.gradient = lent`."""
         kept = self.__dict__.pop("gradient", None)  # at once: two threads do not get the same
         return kept if kept is not None and kept.is_alone(0) else self.like()
 
-    def gradients(self, nodes: Sequence[Node], to_write: bool = False) -> Array | None:
-        """The gradients of all nodes in one array, which nobody else has if it is `to_write`.
+    def gradients(self, nodes: Sequence[Node]) -> Array | None:
+        """The gradients of all nodes in one array, which nobody else has: it may be written to.
 
         None if one of them is of another dtype or shape.
         """
         gradients = [node._grad for node in nodes]
         found = self.gradient
-        if found is None or not found.holds(gradients) or (to_write and not found.is_alone()):
-            for g, part in zip(gradients, self.parts, strict=True):
-                if g.value.shape != part.shape or g.value.dtype != part.dtype:
-                    return None
+        if found is None or not found.holds(gradients) or not found.is_alone():
+            if not self.fits(gradients):
+                return None
             found = self.lend()
             found.take(gradients)
             self.gradient = found
         return found.array
 
 
-_probe = Joined(np.zeros(1), lambda array: (array[:],))
-_PART = next(map(sys.getrefcount, _probe.parts))
-_MEMORY = sys.getrefcount(_probe.memory) - 1
+def references(arrays: Sequence[Array]) -> list[int]:
+    """How many references there are to each."""
+    return [*map(sys.getrefcount, arrays)]
 
 
-def end_to_end(nodes: Sequence[Node]) -> None:
-    """Let the values of these nodes lie in one array, one after another."""
-    if len(nodes) < 2 or len({node.value.dtype for node in nodes}) > 1:
-        return
-    if any(type(node.value) is not np.ndarray for node in nodes):
-        return
-    shapes = [node.value.shape for node in nodes]
-    ends = [*accumulate(node.value.size for node in nodes)]
+ALONE = references([np.zeros(1)])[0]  # where there is none but the sequence's
+
+
+def in_a_row(shapes: Sequence[tuple[int, ...]]) -> Callable[[Array], tuple[Array, ...]]:
+    """What splits an array (n,) into parts of these shapes, one after another."""
+    ends = [*accumulate(map(prod, shapes))]
 
     def split(array: Array) -> tuple[Array, ...]:
         pieces = np.split(array, ends[:-1])
         return tuple([piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)])
 
-    Joined(np.empty(ends[-1], nodes[0].value.dtype), split).take(nodes)
+    return split
+
+
+def side_by_side(likes: Sequence[Joined]) -> tuple[Array, list[Joined]]:
+    """One array (n,), and in it a Joined like each of these."""
+    ends = [0, *accumulate(like.array.size for like in likes)]
+    whole = aligned((ends[-1],), likes[0].array)
+    views = sum(like.views for like in likes) + 1  # the last is `whole`
+    made = []
+    for like, start, end in zip(likes, ends, ends[1:]):
+        array = whole[start:end].reshape(like.array.shape)
+        made.append(Joined(array, like.split, views - like.views))
+    return whole, made
 
 
 def joined_among(nodes: Iterable[Node]) -> tuple[list[tuple[Joined, list[Node]]], list[Node]]:

@@ -74,10 +74,10 @@ class Affine(Op):
         gx = gW = None
         if self.wants(0):  # it lies in memory as x does
             gx = (W.T @ g.swapaxes(1, 2)).swapaxes(1, 2) if by_step else rows @ W
-            gx = gx.reshape(x.shape)
+            gx = gx if x.ndim == 2 else gx.reshape(x.shape)
         if self.wants(1):
             gW = _sum_of_products(g, x) if by_step else rows.T @ _rows(x)
-        gb = rows.sum(0) if self.wants(2) else None
+        gb = reductions.total(rows, 0) if self.wants(2) else None
         return gx, gW, gb
 
 
@@ -334,7 +334,7 @@ class SquaredError(Op):
     def forward(self, x: Array, t: Array) -> Array:
         d = x - t
         self.n = (d.size or math.nan) if self.mean else 1  # the mean of nothing
-        return (d * d).sum() / self.n
+        return reductions.total(d * d) / self.n
 
     def vjp(self, g: Any, x: Any, t: Any) -> tuple[Any, Any]:
         gx = (x - t) * (g * (2 / self.n))

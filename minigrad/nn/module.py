@@ -165,7 +165,7 @@ class Module:
 
     def __getattr__(self, name: str) -> Any:
         own = self.__dict__
-        for kind in ("_parameters", "_buffers", "_modules"):
+        for kind in ("_modules", "_parameters", "_buffers"):
             if name in own.get(kind, ()):
                 return own[kind][name]
         if hasattr(type(self), name):  # a property that raised: let it say why

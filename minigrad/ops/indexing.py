@@ -69,7 +69,7 @@ def _plain_part(part: Any, x: Any) -> Any:
 
 def _has_positions(index: Index) -> bool:
     """Whether integer arrays are in the index: then it may name an element more than once."""
-    return any(
+    return type(index) is not int and any(
         hasattr(part, "dtype") and part.ndim > 0 and part.dtype.kind == "i"
         for part in (index if type(index) is tuple else (index,))
     )

@@ -49,6 +49,13 @@ def _count(shape: tuple[int, ...], axis: Axis) -> int:
     return shape[axis] if isinstance(axis, int) else math.prod([shape[i] for i in axis])
 
 
+def total(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The sum of an array, or of a tensor."""
+    if type(x) is np.ndarray:  # x.sum() calls the same by way of Python
+        return np.add.reduce(x, axis, keepdims=keepdims)
+    return x.sum(axis, keepdims=keepdims)
+
+
 class Sum(Op):
     """y = sum of x along `axis`: each element's gradient is the sum's."""
 
@@ -58,7 +65,7 @@ class Sum(Op):
 
     def forward(self, x: Array) -> Array:
         self.before = x.shape
-        return x.sum(self.axis, keepdims=self.keepdims)
+        return total(x, self.axis, self.keepdims)
 
     def vjp(self, g: Any) -> tuple[Any]:
         return (Spread(self.before, self.axis)(g),)

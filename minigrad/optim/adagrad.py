@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Adagrad(Optimizer):
         return "adagrad"
 
     def rule(
-        self, x: Array, g: Array, state: list[Array], s: Array, settings: tuple[float, ...]
+        self, x: Array, g: Array, state: list[Array], s: Array, settings: Sequence[Any]
     ) -> None:
         (total,) = state
         lr, eps, decay, sign = settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class Adam(Optimizer):
     def settings(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
         decay, sign = float(group["weight_decay"]), -1 if group["maximize"] else 1
-        shrink, decay = (1 - lr * decay, 0) if group["decoupled_weight_decay"] else (1, decay)
+        shrink, decay = (1 - lr * decay, 0) if group["decoupled_weight_decay"] else (1, decay or 0)
         # m / c1 / (sqrt(v) / c2 + eps) = (c2 / c1) * m / (sqrt(v) + c2 * eps): one pass fewer.
         c1, c2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
         step, eps = lr * c2 / c1, c2 * group["eps"]
@@ -69,7 +70,7 @@ class Adam(Optimizer):
         return "" if group["amsgrad"] else "adam"
 
     def rule(
-        self, x: Array, g: Array, state: list[Array], s: Array, settings: tuple[float, ...]
+        self, x: Array, g: Array, state: list[Array], s: Array, settings: Sequence[Any]
     ) -> None:
         m, v, *largest = state
         beta1, beta2, new1, new2, step, eps, shrink, decay, sign = settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -43,6 +43,7 @@ class Optimizer:
         self.stepped = False  # for schedulers, which must come after the first step()
         self._on_gpu = gpu.Update()
         self._together: dict[int, Together] = {}  # by group
+        self._numbers = _Numbers()
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list (has the module parameters?)")
@@ -62,12 +63,12 @@ class Optimizer:
     def settings(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
         """The numbers that `rule` takes: options, and what follows from them at update `t`, from 1.
 
-        A kernel takes the same.  They come out as NumPy's, of the parameter's dtype.
+        A kernel takes the same.  `rule` gets the floats among them in the parameter's dtype.
         """
         raise NotImplementedError
 
     def rule(
-        self, x: Array, g: Array, state: list[Array], s: Array, settings: tuple[float, ...]
+        self, x: Array, g: Array, state: list[Array], s: Array, settings: Sequence[Any]
     ) -> None:
         """Update `x`, some elements of the parameters, in place; `g` is their gradient.
 
@@ -94,17 +95,15 @@ class Optimizer:
         self.stepped = True
         for i, group in enumerate(self.param_groups):
             names, kernel = self.names(group), self.kernel(group)
-            settings = _Settings(self, group)
             launches: dict[int, list[list[Tensor]]] = {}  # what a kernel does at once, by age
             params = [p for p in group["params"] if p._grad is not None]
-            for p in self._update_together(i, params, names, settings):
+            for p in self._update_together(i, params, names):
                 t, state = self._begin(p, names, group)
                 if kernel and type(p.value) is not np.ndarray and gpu.usable(p.value):
                     launches.setdefault(t, []).append([p, *state])
                     continue
-                x = owned(p)
-                arrays = [x, p._grad.value, *map(owned, state)]
-                self._run(arrays, settings[t, x.dtype])
+                settings = self.settings(group, t)
+                self._run([owned(p), p._grad.value, *map(owned, state)], settings)
                 p.note_write()
             for t, rows in launches.items():
                 self._launch(kernel, rows, self.settings(group, t))
@@ -146,7 +145,7 @@ class Optimizer:
         return tensors, new
 
     def _update_together(
-        self, i: int, params: list[Tensor], names: tuple[str, ...], settings: _Settings
+        self, i: int, params: list[Tensor], names: tuple[str, ...]
     ) -> list[Tensor]:
         """Update those parameters of group `i` that lie in few arrays. The others are returned."""
         together = self._together.pop(i, None)
@@ -154,21 +153,22 @@ class Optimizer:
             together = None  # with its references to all arrays
             together = Together(params, self.state, names, self.counts)
         self._together[i] = together
-        others = together.others
-        if together.blocks:
-            t = together.next_update()
-            for members, (joined, *columns) in together.blocks:
-                gradients = joined.gradients(members)
-                state = [column.array for column in columns]
-                self._run([joined.array, gradients, *state], settings[t, joined.array.dtype])
-            engine.note_writes(together.params)
-        return others
+        if not together.params:
+            return together.others
+        g = together.gather()
+        if g is None:
+            return params  # one by one, and an error at the one that does not fit
+        settings = self.settings(self.param_groups[i], together.next_update())
+        self._run([together.values, g, *together.kept], settings)
+        engine.note_writes(together.params)
+        return together.others
 
-    def _run(self, arrays: list[Array], settings: tuple[Any, ...]) -> None:
+    def _run(self, arrays: list[Array], settings: tuple[float, ...]) -> None:
         """Run the rule over parameters, gradients and state, in chunks if they are large."""
         x, g, *state = arrays
+        numbers = self._numbers.of(settings, x)
         if x.size <= CHUNK or type(x) is not np.ndarray:
-            self.rule(x, g, state, scratch("rule", x), settings)
+            self.rule(x, g, state, scratch("rule", x), numbers)
             return
         if not x.flags.c_contiguous:
             arrays = [array.T for array in arrays]
@@ -178,7 +178,7 @@ class Optimizer:
         rows = max(1, CHUNK * length // x.size)
         for start in range(0, length, rows):
             x, g, *state = [array[start : start + rows] for array in arrays]
-            self.rule(x, g, state, scratch("rule", x), settings)
+            self.rule(x, g, state, scratch("rule", x), numbers)
 
     def _launch(
         self, kernel: str, together: list[list[Tensor]], settings: tuple[float, ...]
@@ -290,7 +290,7 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """For a copy, which finds out itself what lies together."""
-        return {**self.__dict__, "_together": {}}
+        return {**self.__dict__, "_together": {}, "_numbers": _Numbers()}
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -300,16 +300,24 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-class _Settings(dict[Any, tuple[Any, ...]]):
-    """What `rule` takes, by age and dtype: NumPy's functions are slower with Python's numbers."""
+class _Numbers:
+    """The settings of a rule as NumPy takes them fastest: floats as arrays, in memory used again."""
 
-    def __init__(self, optimizer: Optimizer, group: dict[str, Any]) -> None:
-        self.optimizer, self.group = optimizer, group
+    def __init__(self) -> None:
+        self._kept: dict[Any, tuple[Array, list[Array]]] = {}  # by dtype and how many
 
-    def __missing__(self, key: tuple[int, Any]) -> tuple[Any, ...]:
-        t, dtype = key
-        self[key] = found = tuple(np.array(self.optimizer.settings(self.group, t), dtype))
-        return found
+    def of(self, settings: tuple[float, ...], like: Array) -> Sequence[Any]:
+        """`settings` in the dtype of `like`, until the next call."""
+        if type(like) is not np.ndarray:
+            return tuple(np.array(settings, like.dtype))
+        key = like.dtype, len(settings)
+        if key not in self._kept:
+            room = np.empty(len(settings), like.dtype)
+            self._kept[key] = room, [room[i : i + 1].reshape(()) for i in range(len(settings))]
+        room, arrays = self._kept[key]
+        room[:] = settings
+        pairs = zip(settings, arrays)
+        return [array if type(value) is float else value for value, array in pairs]
 
 
 def _like(array: Array, x: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class RMSprop(Optimizer):
         return lr, alpha, group["eps"], group["momentum"], bool(group["centered"]), decay, sign
 
     def rule(
-        self, x: Array, g: Array, state: list[Array], s: Array, settings: tuple[float, ...]
+        self, x: Array, g: Array, state: list[Array], s: Array, settings: Sequence[Any]
     ) -> None:
         v, *rest = state
         lr, alpha, eps, momentum, centered, decay, sign = settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class SGD(Optimizer):
         return lr, momentum, new, bool(group["nesterov"]), decay, sign
 
     def rule(
-        self, x: Array, g: Array, state: list[Array], s: Array, settings: tuple[float, ...]
+        self, x: Array, g: Array, state: list[Array], s: Array, settings: Sequence[Any]
     ) -> None:
         lr, momentum, new, nesterov, decay, sign = settings
         g = descent(x, g, decay, sign)

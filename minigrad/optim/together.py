@@ -1,30 +1,30 @@
-"""Parameters that lie in one array, with their state likewise: one call of a rule for all of them.
+"""Parameters that lie in one array, their state likewise: one call of a rule updates them all.
 
 On small nets, where a call costs more than what it computes, that is much.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from operator import is_
 from typing import Any
 
 import numpy as np
 
-from minigrad.memory import Joined, end_to_end, joined_among
+from minigrad.autograd.engine import Array
+from minigrad.memory import ALONE, Joined, in_a_row, joined_among, references, side_by_side
 from minigrad.tensor import Tensor
 
-SMALL = 2_048  # elements: a call of a rule for so few takes longer than to copy them
+SMALL = 2_048  # elements: a call of a rule for so few takes longer than to copy their gradient
 
 State = Mapping[Any, dict[str, Any]]
 
 
 class Together:
-    """The parameters `params`, in blocks: each in one array, and each kind of their state.
+    """Of `params`, those that are joined already, or small: side by side in one array.
 
-    What is joined already is a block, what is small is joined to another; `others` are the rest.
-    `names`: the kinds of state.  With `counts`, all in blocks had the same number of updates.
+    Their gradients and each kind of their state, `names`, lie in others in the same order.  With
+    `counts`, all of them had the same number of updates.  `others` are the rest of `params`.
     """
 
     def __init__(
@@ -33,29 +33,47 @@ class Together:
         self.all = list(params)
         self.names = [*names, "step"] if counts else [*names]
         ready = [p for p in params if all(name in state[p] for name in self.names)]
-        self.is_complete = len(ready) == len(self.all)  # if not, state is made by the first update
-        if counts and ready:
+        self.is_complete = len(ready) == len(self.all)  # if not, the first update makes the state
+        if ready:
+            dtype = ready[0].value.dtype
+            ready = [p for p in ready if type(p.value) is np.ndarray and p.value.dtype == dtype]
+        if ready and counts:
             t = state[ready[0]]["step"].value
             ready = [p for p in ready if state[p]["step"].value == t]
-        end_to_end([p for p in ready if p.value.size <= SMALL and not p.is_joined])
-        self.blocks: list[tuple[list[Any], list[Joined]]] = []
-        nodes: list[Any] = []
-        for joined, members in joined_among(ready)[0]:
-            kinds = [members, *[[state[p][name] for p in members] for name in names]]
-            self.blocks.append((members, [_alone(joined, kind) for kind in kinds]))
-            nodes += [node for kind in kinds for node in kind]
-        columns = [column for _, columns in self.blocks for column in columns]
-        self.nodes = nodes
-        self.parts = [part for column in columns for part in column.parts]
-        self.arrays = [*self.parts, *[column.memory for column in columns]]
-        self.references = [*map(sys.getrefcount, self.arrays)]  # and nobody else has any
-
-        self.params = [p for members, _ in self.blocks for p in members]
+        blocks, apart = joined_among(ready)
+        small = [p for p in apart if p.value.size <= SMALL and not p.is_joined]
+        if small and (blocks or len(small) > 1):
+            room = np.empty(sum(p.value.size for p in small), dtype)
+            blocks.append((Joined(room, in_a_row([p.value.shape for p in small])), small))
+        self.members = [members for _, members in blocks]
+        self.params: list[Any] = [p for members in self.members for p in members]
         known = set(self.params)
         self.others = [p for p in params if p not in known]
         self.states = [state[p] for p in self.params]
         self.entries = [s[name] for s in self.states for name in self.names]
         self.steps = [s["step"] for s in self.states] if counts else []
+        self.nodes: list[Any] = []
+        self.arrays: list[Array] = []
+        self.references: list[int] = []
+        if not blocks:
+            return
+
+        likes = [joined for joined, _ in blocks]
+        kinds = [self.params, *[[s[name] for s in self.states] for name in names]]
+        self.nodes += [node for nodes in kinds for node in nodes]
+        rows = [side_by_side(likes) for _ in kinds]
+        self.joined = rows[0][1]
+        self.values, *self.kept = [whole for whole, _ in rows]
+        self.gradients, self.rooms = side_by_side(likes)
+        views = sum(joined.views for joined in self.joined) + 1
+        parts = [part for _, made in rows for joined in made for part in joined.parts]
+        memories = [made[0].memory for _, made in rows]
+        self.arrays += [*parts, *memories]
+        self.references += [ALONE + 2] * len(parts) + [ALONE + views] * len(memories)
+        for nodes, (_, made) in zip(kinds, rows, strict=True):
+            place = iter(nodes)
+            for joined in made:
+                joined.take([next(place) for _ in joined.parts])
 
     def is_current(self, params: Sequence[Tensor], state: State) -> bool:
         """Whether all is as it was: parameters and state, their arrays, and who else has these."""
@@ -66,13 +84,13 @@ class Together:
             and all(map(is_, params, self.all))
             and all(map(is_, map(state.get, self.params), self.states))
             and all(map(is_, entries, self.entries))
-            and all(map(is_, [node.value for node in self.nodes], self.parts))
-            and [*map(sys.getrefcount, self.arrays)] == self.references
-            and all(step.value is self.steps[0].value for step in self.steps)
+            and all(map(is_, [node.value for node in self.nodes], self.arrays))
+            and references(self.arrays) == self.references
+            and len({id(step.value) for step in self.steps}) < 2
         )
 
     def next_update(self) -> int:
-        """Which update of the parameters in blocks this is, from 1."""
+        """Which update of the parameters this is, from 1."""
         if not self.steps:
             return 2  # all that a rule needs to know that does not count: not the first
         t = int(self.steps[0].value) + 1
@@ -81,17 +99,17 @@ class Together:
             step.value = updates
         return t
 
-
-def _alone(like: Joined, nodes: Sequence[Any]) -> Joined:
-    """The values of the nodes, joined in the way of `like`, in an array that nobody else has."""
-    found = nodes[0].joined
-    if (
-        found is None
-        or found.split is not like.split
-        or found.array.dtype != like.array.dtype
-        or not found.holds(nodes)
-        or not found.is_alone()
-    ):
-        found = like.like()
-        found.take(nodes)
-    return found
+    def gather(self) -> Array | None:
+        """All gradients side by side; None if one of them does not fit its parameter."""
+        for joined, room, members in zip(self.joined, self.rooms, self.members, strict=True):
+            gradients = [p._grad for p in members]
+            if room.holds(gradients):
+                continue
+            if not room.fits(gradients):
+                return None
+            if not room.is_alone(0):  # somebody looks at earlier gradients
+                self.gradients, self.rooms = side_by_side(self.joined)
+                return self.gather()
+            room.take(gradients)
+            joined.gradient = room
+        return self.gradients

@@ -21,7 +21,7 @@ def _gradients(parameters: Any) -> tuple[list[Array], list[Any]]:
     whole, others = joined_among(parameters)
     arrays = []
     for joined, members in whole:
-        array = joined.gradients(members, to_write=True)
+        array = joined.gradients(members)
         if array is None:
             others += members
         else:

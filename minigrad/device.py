@@ -134,4 +134,4 @@ def to_device(array: Array, where: device) -> Array:
             f"no device {where}: this machine has {xp.cuda.runtime.getDeviceCount()} GPU(s)"
         )
     with xp.cuda.Device(where.index):
-        return xp.asarray(array)
+        return xp.asarray(np.asarray(array, order="C") if here.type == "cpu" else array)

@@ -137,7 +137,7 @@ class GRU(Op):
         dh, U_da = fill(empty(H, N, like=x), gh), empty(H, N, like=x)
         dh_used = dh[:, :B]  # without spare columns
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
-        times_U_T = recurrence.times(U.T, N)
+        times_U_T = recurrence.times(recurrence.transposed(U), N)
         da_all = scratch("da", 4 * H, T, B, like=x)
 
         for run in reversed(runs):
@@ -169,13 +169,13 @@ class GRU(Op):
         gW, gU, *gb = room.parts
         if self.wants(3):
             before = recurrence.outside(states[:-1], B)
-            np.matmul(recurrence.columns("x", before), da.T, gU.T)
+            np.matmul(da, recurrence.columns("x", before).T, gU)
         if gb:
             np.sum(da, 1, out=gb[1])
         da[2 * H :] = da_all[3 * H :]  # from here on n in place of q: of W x + b_ih
         gx = np.matmul(da.T, W).reshape(x.shape) if self.wants(0) else None
         if self.wants(2):
-            np.matmul(recurrence.columns("x", x), da.T, gW.T)
+            np.matmul(da, recurrence.columns("x", x).T, gW)
         if gb:
             np.sum(da, 1, out=gb[0])
         return gx, None if h0 is None else taken(dh, B), *recurrence.gradients(self, room, 2)
@@ -278,7 +278,7 @@ def _vjp_single(
         times_U_T(da, U_da)  # a = ... + U h': to h'
         dh += U_da
     da, by_step, K = space.da, space.local, space.before.shape[1]
-    room = recurrence.room_for_gradients(op, W, U, b_ih)
+    room = recurrence.room_for_gradients(op, W, U, b_ih, is_single=True)
     np.dot(space.before.T, da, room.array[:K])
     by_step[:, 2] = by_step[:, 3]  # from here on n in place of q
     np.dot(space.inputs.T, da, room.array[K:])

@@ -156,7 +156,7 @@ class LSTM(Op):
             times_W_hr_T = recurrence.times(W_hr.T, N)
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
         dh_used = dh[:, :B]  # without spare columns
-        times_U_T = recurrence.times(U.T, N)
+        times_U_T = recurrence.times(recurrence.transposed(U), N)
         da_all = scratch("da", 4 * H, T, B, like=x)
 
         for run, (gates, cells) in zip(reversed(runs), reversed(kept)):
@@ -195,10 +195,10 @@ class LSTM(Op):
         room = recurrence.room_for_gradients(self, W, U, b_ih)
         gW, gU, *gb = room.parts
         if self.wants(3):
-            np.matmul(recurrence.columns("x", x), da_all.T, gW.T)
+            np.matmul(da_all, recurrence.columns("x", x).T, gW)
         if self.wants(4):
             before = recurrence.outside(states[:-1], B)
-            np.matmul(recurrence.columns("x", before), da_all.T, gU.T)
+            np.matmul(da_all, recurrence.columns("x", before).T, gU)
         if gb:
             gb[0][...] = gb[1][...] = da_all.sum(1)
         if W_hr is not None and self.wants(7):  # h = W_hr m
@@ -271,7 +271,10 @@ class _Space(single.Space):
 
         # For the local derivatives: block by block, (6, n, H), is faster than step by step.
         runs = recurrence.runs_of_steps(T, 16 * H)
-        blocks, slopes = np.empty((6, runs[0].stop, H), dtype), np.empty((5, runs[0].stop, H), dtype)
+        blocks, slopes = (
+            np.empty((6, runs[0].stop, H), dtype),
+            np.empty((5, runs[0].stop, H), dtype),
+        )
         ones, self.runs = np.ones_like(slopes), []
         ones[2::2] = 0
         for run in runs:
@@ -338,7 +341,7 @@ def _vjp_single(
         to_ifg *= dc  # c = f c' + i g: to a_i, a_f, a_g ...
         dc *= f  # ... and to c'
         times_U_T(da, dh)  # a = W x + U h' + b: to h'
-    room = recurrence.room_for_gradients(op, W, U, b_ih)
+    room = recurrence.room_for_gradients(op, W, U, b_ih, is_single=True)
     np.dot(space.rows[:-1].T, space.da, room.array)
     return (
         np.dot(space.da, W)[:, None] if op.wants(0) else None,

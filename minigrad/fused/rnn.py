@@ -110,7 +110,7 @@ class RNN(Op):
         dh = fill(empty(H, N, like=x), gh)
         dh_used = dh[:, :B]  # without spare columns
         dy = states[1:] if gy is None else recurrence.inside(gy)  # the states: in place of nothing
-        times_U_T = recurrence.times(U.T, N)
+        times_U_T = recurrence.times(recurrence.transposed(U), N)
         da_all = scratch("da", H, T, B, like=x)
 
         for run in reversed(runs):
@@ -143,10 +143,10 @@ class RNN(Op):
         room = recurrence.room_for_gradients(self, W, U, b_ih)
         gW, gU, *gb = room.parts
         if self.wants(2):
-            np.matmul(recurrence.columns("x", x), da_all.T, gW.T)
+            np.matmul(da_all, recurrence.columns("x", x).T, gW)
         if self.wants(3):
             before = recurrence.outside(states[:-1], B)
-            np.matmul(recurrence.columns("x", before), da_all.T, gU.T)
+            np.matmul(da_all, recurrence.columns("x", before).T, gU)
         if gb:
             gb[0][...] = gb[1][...] = da_all.sum(1)
         return gx, None if h0 is None else taken(dh, B), *recurrence.gradients(self, room, 2)
@@ -204,7 +204,7 @@ def _vjp_single(
         dh += dy
         da *= dh  # h = tanh(a)
         times_U_T(da, dh)  # a = W x + U h' + b: to h'
-    room = recurrence.room_for_gradients(op, W, U, b_ih)
+    room = recurrence.room_for_gradients(op, W, U, b_ih, is_single=True)
     np.dot(space.rows[:-1].T, local, room.array)
     return (
         np.dot(local, W)[:, None] if op.wants(0) else None,

@@ -135,9 +135,7 @@ class RNNBase(Module):
         return [[self._parameters[name] for name in names] for names in self._all_weights]
 
     def flatten_parameters(self) -> None:
-        """Let the weights of each layer lie in one array; `forward` does this, too."""
-        for weights in self._weights():
-            recurrence.joined(*weights[:4])
+        """Does nothing: what is gained by it in PyTorch, `forward` does."""
 
     def _op(self, batch_sizes: list[int] | None, joined: Joined | None) -> Op:
         """The fused op for one layer and one direction."""
@@ -206,7 +204,8 @@ class RNNBase(Module):
         reverse: bool,
     ) -> tuple[Any, ...]:
         """One layer in one direction."""
-        joined = recurrence.joined(*weights[:4])
+        B = x.shape[1] if batch_sizes is None else batch_sizes[0]
+        joined = recurrence.joined(B == 1 and not self.proj_size, *weights[:4])
         if batch_sizes is None:
             y, *final = self._op(None, joined)(flip(x, 0) if reverse else x, *initial, *weights)
             return (flip(y, 0) if reverse else y, *final)
@@ -445,8 +444,9 @@ class RNNCellBase(Module):
         for parameter in self.parameters():
             init.uniform_(parameter, -bound, bound)
 
-    def _joined(self) -> Joined | None:
-        return recurrence.joined(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+    def _joined(self, x: Any) -> Joined | None:
+        weights = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+        return recurrence.joined(x.ndim == 1 or len(x) == 1, *weights)
 
     def _step(self, op: Op, input: Any, hx: Any) -> list[Any]:
         """The next state, (h,) or (h, c): the op on a sequence of one step."""
@@ -506,7 +506,7 @@ class RNNCell(RNNCellBase):
     def forward(self, input: Any, hx: Any = None) -> Any:
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
-        return self._step(rnn.RNN(self.nonlinearity, joined=self._joined()), input, hx)[0]
+        return self._step(rnn.RNN(self.nonlinearity, joined=self._joined(input)), input, hx)[0]
 
     def extra_repr(self) -> str:
         other = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
@@ -520,7 +520,7 @@ class LSTMCell(RNNCellBase):
     has_cell = True
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
-        h, c = self._step(lstm.LSTM(joined=self._joined()), input, hx)
+        h, c = self._step(lstm.LSTM(joined=self._joined(input)), input, hx)
         return h, c
 
 
@@ -530,4 +530,4 @@ class GRUCell(RNNCellBase):
     blocks = 3
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        return self._step(gru.GRU(joined=self._joined()), input, hx)[0]
+        return self._step(gru.GRU(joined=self._joined(input)), input, hx)[0]

@@ -162,9 +162,9 @@ def joined(is_single: bool, *weights: Any) -> Joined | None:
     """
     nodes = [node for node in weights if node is not None]
     found, W, U, biased = nodes[0].joined, nodes[0].value, nodes[1].value, len(nodes) > 2
-    if found is not None and found.holds(nodes):
-        if found.split is _split(*U.shape, W.shape[1], biased, is_single)[1]:
-            return found
+    _, split = _split(*U.shape, W.shape[1], biased, is_single)
+    if found is not None and found.split is split and found.holds(nodes):
+        return found
     for node in nodes:
         node.joined = None
         value = node.value

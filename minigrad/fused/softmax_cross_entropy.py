@@ -15,6 +15,7 @@ import numpy as np
 from minigrad.autograd.engine import Array, Op
 from minigrad.cuda import elementwise as kernel
 from minigrad.device import array_module
+from minigrad.ops import reductions
 
 
 class SoftmaxCrossEntropy(Op):
@@ -34,19 +35,19 @@ class SoftmaxCrossEntropy(Op):
             if self.reduction == "none":
                 return loss
             return loss.sum() / count if self.reduction == "mean" else loss.sum()
-        rows = array_module(x).arange(len(x))
-        e = x - x.max(1, keepdims=True)  # (1) the shift changes no difference of scores
-        loss = -e[rows, t]  # (2)
+        at = array_module(x).arange(len(x)) * x.shape[1] + t  # where each class's score is
+        e = x - reductions.largest(x, 1, True)  # (1) the shift changes no difference of scores
+        loss = -e.take(at)  # (2)
         e = np.exp(e, out=e)
-        s = e.sum(1)  # (N,): p = e / s
+        s = reductions.total(e, 1)  # (N,): p = e / s
         loss += np.log(s)  # (3)
         if a is not None:
             loss *= a  # (4)
         count = len(x) if a is None else a.sum()
-        self.residuals = e, s, rows, count
+        self.residuals = e, s, at, count
         if self.reduction == "none":
             return loss
-        loss = loss.sum()
+        loss = reductions.total(loss)
         return loss / count if self.reduction == "mean" else loss  # (5)
 
     def vjp(self, g: Array, x: Array, t: Array, a: Array | None) -> tuple[Array, None, None]:
@@ -55,13 +56,13 @@ class SoftmaxCrossEntropy(Op):
             if self.reduction == "mean":
                 g = g / (count + (count == 0))
             return kernel.cross_entropy_backward(x, t, a, shift, g), None, None
-        e, s, rows, count = self.residuals
+        e, s, at, count = self.residuals
         if self.reduction == "mean":
             g = g / (count + (count == 0))  # from (5); if no row counts, y is nan, but gx is 0
         if a is not None:
             g = g * a  # from (4)
         gx = e * (g / s)[:, None]  # from (3): g p. That of the shift in (1) is zero
-        gx[rows, t] -= g  # from (2)
+        gx.put(at, gx.take(at) - g)  # from (2)
         return gx, None, None
 
     def twin(self, x: Any, t: Any, a: Any) -> Any:

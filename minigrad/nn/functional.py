@@ -63,7 +63,7 @@ class Affine(Op):
 
     def forward(self, x: Array, W: Array, b: Array | None) -> Array:
         self.by_step = x.ndim == 3 and _is_by_step(x, W)
-        y = (x if self.by_step else _rows(x)) @ W.T
+        y = x @ W.T if self.by_step else np.dot(_rows(x), W.T)  # quicker than @
         if b is not None:
             y += b
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], W.shape[0])

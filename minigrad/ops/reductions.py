@@ -52,8 +52,15 @@ def _count(shape: tuple[int, ...], axis: Axis) -> int:
 def total(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The sum of an array, or of a tensor."""
     if type(x) is np.ndarray:  # x.sum() calls the same by way of Python
-        return np.add.reduce(x, axis, keepdims=keepdims)
+        return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
     return x.sum(axis, keepdims=keepdims)
+
+
+def largest(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """x.max(), likewise."""
+    if type(x) is np.ndarray:
+        return np.maximum.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
+    return x.max(axis, keepdims=keepdims)
 
 
 class Sum(Op):

@@ -301,7 +301,7 @@ class Optimizer:
 
 
 class _Numbers:
-    """The settings of a rule as NumPy takes them fastest: floats as arrays, in memory used again."""
+    """The settings of a rule as NumPy takes them fastest: floats as arrays, always the same."""
 
     def __init__(self) -> None:
         self._kept: dict[Any, tuple[Array, list[Array]]] = {}  # by dtype and how many

@@ -35,7 +35,9 @@ class SoftmaxCrossEntropy(Op):
             if self.reduction == "none":
                 return loss
             return loss.sum() / count if self.reduction == "mean" else loss.sum()
-        at = array_module(x).arange(len(x)) * x.shape[1] + t  # where each class's score is
+        xp = array_module(x)
+        x = xp.ascontiguousarray(x)
+        at = xp.arange(len(x)) * x.shape[1] + t  # where each class's score is
         e = x - reductions.largest(x, 1, True)  # (1) the shift changes no difference of scores
         loss = -e.take(at)  # (2)
         e = np.exp(e, out=e)
@@ -62,7 +64,7 @@ class SoftmaxCrossEntropy(Op):
         if a is not None:
             g = g * a  # from (4)
         gx = e * (g / s)[:, None]  # from (3): g p. That of the shift in (1) is zero
-        gx.put(at, gx.take(at) - g)  # from (2)
+        gx.reshape(-1)[at] -= g  # from (2)
         return gx, None, None
 
     def twin(self, x: Any, t: Any, a: Any) -> Any:

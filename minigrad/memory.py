@@ -90,15 +90,14 @@ class Joined:
 
     gradient: Joined | None = None  # room for the gradients of the nodes, lent before
 
-    def __init__(
-        self, array: Array, split: Callable[[Array], tuple[Array, ...]], neighbours: int = 0
-    ) -> None:
-        """Take over `array`.  `neighbours`: how many arrays elsewhere lie in the same memory."""
+    beside: Any = None  # the others that lie in the same memory, kept so that the count holds
+
+    def __init__(self, array: Array, split: Callable[[Array], tuple[Array, ...]]) -> None:
+        """Take over `array`."""
         self.array = array
-        self.memory = array if array.base is None else array.base  # what all views refer to
         self.split = split
         self.parts = split(array)
-        self.neighbours = neighbours
+        self.views = len(self.parts) + 1  # how many arrays refer to the memory
 
     def like(self) -> Joined:
         """Another, with anything in it."""
@@ -128,17 +127,26 @@ class Joined:
         """Whether each part is held by so many nodes, 1 or 0, and all by nobody else."""
         return references(self.parts) == [ALONE + nodes] * len(self.parts) and references(
             [self.memory]
-        ) == [ALONE + self.views + self.neighbours]
+        ) == [ALONE + self.views]
 
     @property
-    def views(self) -> int:
-        """How many references to the memory there are from here."""
-        return len(self.parts) + 2  # `array` or its base, and `memory`
+    def memory(self) -> Array:
+        """What all views refer to."""
+        return self.array if self.array.base is None else self.array.base
 
     def lend(self) -> Joined:
-        """Room for gradients, that nobody else has: given back as `joined.gradient = lent`."""
+        """Room for gradients, that nobody else has until it is given back."""
         kept = self.__dict__.pop("gradient", None)  # at once: two threads do not get the same
-        return kept if kept is not None and kept.is_alone(0) else self.like()
+        if kept is None:
+            return self.like()
+        if kept.is_alone(0):
+            return kept
+        self.give_back(kept)
+        return self.like()
+
+    def give_back(self, room: Joined) -> None:
+        """Keep `room` for the next gradients, unless there is some.  Its parts are in use now."""
+        self.__dict__.setdefault("gradient", room)
 
     def gradients(self, nodes: Sequence[Node]) -> Array | None:
         """The gradients of all nodes in one array, which nobody else has: it may be written to.
@@ -178,12 +186,14 @@ def in_a_row(shapes: Sequence[tuple[int, ...]]) -> Callable[[Array], tuple[Array
 def side_by_side(likes: Sequence[Joined]) -> tuple[Array, list[Joined]]:
     """One array (n,), and in it a Joined like each of these."""
     ends = [0, *accumulate(like.array.size for like in likes)]
-    whole = aligned((ends[-1],), likes[0].array)
-    views = sum(like.views for like in likes) + 1  # the last is `whole`
+    whole = aligned((ends[-1],), likes[0].array)[:]  # a view, as the others are
     made = []
     for like, start, end in zip(likes, ends, ends[1:]):
-        array = whole[start:end].reshape(like.array.shape)
-        made.append(Joined(array, like.split, views - like.views))
+        made.append(Joined(whole[start:end].reshape(like.array.shape), like.split))
+    views = 1 + sum(joined.views for joined in made)
+    beside = whole, [(joined.array, joined.parts) for joined in made]
+    for joined in made:
+        joined.views, joined.beside = views, beside
     return whole, made
 
 

@@ -159,23 +159,26 @@ class Optimizer:
         if g is None:
             return params  # one by one, and an error at the one that does not fit
         settings = self.settings(self.param_groups[i], together.next_update())
-        self._run([together.values, g, *together.kept], settings)
+        largest = min(CHUNK, together.largest)
+        self._run([together.values, g, *together.kept], settings, largest)
         engine.note_writes(together.params)
         return together.others
 
-    def _run(self, arrays: list[Array], settings: tuple[float, ...]) -> None:
-        """Run the rule over parameters, gradients and state, in chunks if they are large."""
+    def _run(
+        self, arrays: list[Array], settings: tuple[float, ...], largest: int = CHUNK
+    ) -> None:
+        """Run the rule over parameters, gradients and state, in chunks of at most `largest`."""
         x, g, *state = arrays
         numbers = self._numbers.of(settings, x)
-        if x.size <= CHUNK or type(x) is not np.ndarray:
+        if x.size <= largest or type(x) is not np.ndarray:
             self.rule(x, g, state, scratch("rule", x), numbers)
             return
         if not x.flags.c_contiguous:
             arrays = [array.T for array in arrays]
         if all(array.flags.c_contiguous for array in arrays):
             arrays = [array.reshape(-1) for array in arrays]
-        length = len(arrays[0])
-        rows = max(1, CHUNK * length // x.size)
+        length, chunks = len(arrays[0]), -(-x.size // largest)
+        rows = -(-length // chunks)
         for start in range(0, length, rows):
             x, g, *state = [array[start : start + rows] for array in arrays]
             self.rule(x, g, state, scratch("rule", x), numbers)

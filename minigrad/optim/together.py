@@ -65,11 +65,14 @@ class Together:
         self.joined = rows[0][1]
         self.values, *self.kept = [whole for whole, _ in rows]
         self.gradients, self.rooms = side_by_side(likes)
-        views = sum(joined.views for joined in self.joined) + 1
+        # how much to update at once: scratch memory stays about what it would be one by one
+        self.largest = 5 * max(p.value.size for p in self.params) // 4
         parts = [part for _, made in rows for joined in made for part in joined.parts]
         memories = [made[0].memory for _, made in rows]
         self.arrays += [*parts, *memories]
-        self.references += [ALONE + 2] * len(parts) + [ALONE + views] * len(memories)
+        self.references += [ALONE + 2] * len(parts) + [
+            ALONE + made[0].views for _, made in rows
+        ]
         for nodes, (_, made) in zip(kinds, rows, strict=True):
             place = iter(nodes)
             for joined in made:
@@ -80,6 +83,7 @@ class Together:
         entries = [s.get(name) for s in self.states for name in self.names]
         return (
             self.is_complete
+            and self.names[: len(names)] == [*names]
             and len(params) == len(self.all)
             and all(map(is_, params, self.all))
             and all(map(is_, map(state.get, self.params), self.states))

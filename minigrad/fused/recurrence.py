@@ -197,9 +197,9 @@ def room_for_gradients(
 
 def gradients(op: Any, room: Joined, first: int) -> list[Array | None]:
     """The gradients of W, U, b_ih and b_hh that are asked for; W is input `first` of the op."""
-    if op.joined is not None:
-        op.joined.gradient = room
     found = op.only_wanted(room.parts, first)
+    if op.joined is not None:
+        op.joined.give_back(room)
     return found if len(found) == 4 else [*found, None, None]
 
 

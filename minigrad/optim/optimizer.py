@@ -149,7 +149,7 @@ class Optimizer:
     ) -> list[Tensor]:
         """Update those parameters of group `i` that lie in few arrays. The others are returned."""
         together = self._together.pop(i, None)
-        if together is None or not together.is_current(params, self.state):
+        if together is None or not together.is_current(params, self.state, names):
             together = None  # with its references to all arrays
             together = Together(params, self.state, names, self.counts)
         self._together[i] = together

@@ -31,6 +31,7 @@ class Together:
         self, params: Sequence[Tensor], state: State, names: Sequence[str], counts: bool
     ) -> None:
         self.all = list(params)
+        self.kinds = names
         self.names = [*names, "step"] if counts else [*names]
         ready = [p for p in params if all(name in state[p] for name in self.names)]
         self.is_complete = len(ready) == len(self.all)  # if not, the first update makes the state
@@ -64,26 +65,31 @@ class Together:
         rows = [side_by_side(likes) for _ in kinds]
         self.joined = rows[0][1]
         self.values, *self.kept = [whole for whole, _ in rows]
-        self.gradients, self.rooms = side_by_side(likes)
+        self._make_rooms()
         # how much to update at once: scratch memory stays about what it would be one by one
         self.largest = 5 * max(p.value.size for p in self.params) // 4
         parts = [part for _, made in rows for joined in made for part in joined.parts]
         memories = [made[0].memory for _, made in rows]
         self.arrays += [*parts, *memories]
-        self.references += [ALONE + 2] * len(parts) + [
-            ALONE + made[0].views for _, made in rows
-        ]
+        self.references += [ALONE + 2] * len(parts)
+        self.references += [ALONE + self.joined[0].views] * len(memories)
         for nodes, (_, made) in zip(kinds, rows, strict=True):
             place = iter(nodes)
             for joined in made:
                 joined.take([next(place) for _ in joined.parts])
 
-    def is_current(self, params: Sequence[Tensor], state: State) -> bool:
+    def _make_rooms(self) -> None:
+        """New room for all gradients, to be lent for the next ones."""
+        self.gradients, self.rooms = side_by_side(self.joined)
+        for joined, room in zip(self.joined, self.rooms, strict=True):
+            joined.gradient = room
+
+    def is_current(self, params: Sequence[Tensor], state: State, names: Sequence[str]) -> bool:
         """Whether all is as it was: parameters and state, their arrays, and who else has these."""
         entries = [s.get(name) for s in self.states for name in self.names]
         return (
             self.is_complete
-            and self.names[: len(names)] == [*names]
+            and names == self.kinds
             and len(params) == len(self.all)
             and all(map(is_, params, self.all))
             and all(map(is_, map(state.get, self.params), self.states))
@@ -111,9 +117,10 @@ class Together:
                 continue
             if not room.fits(gradients):
                 return None
-            if not room.is_alone(0):  # somebody looks at earlier gradients
-                self.gradients, self.rooms = side_by_side(self.joined)
+            if joined.lend() is not room:  # somebody looks at earlier gradients, or works there
+                self._make_rooms()
                 return self.gather()
-            room.take(gradients)
-            joined.gradient = room
+            for part, gradient in zip(room.parts, gradients, strict=True):
+                part[...] = gradient.value
+            joined.give_back(room)
         return self.gradients

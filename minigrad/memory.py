@@ -148,21 +148,6 @@ class Joined:
         """Keep `room` for the next gradients, unless there is some.  Its parts are in use now."""
         self.__dict__.setdefault("gradient", room)
 
-    def gradients(self, nodes: Sequence[Node]) -> Array | None:
-        """The gradients of all nodes in one array, which nobody else has: it may be written to.
-
-        None if one of them is of another dtype or shape.
-        """
-        gradients = [node._grad for node in nodes]
-        found = self.gradient
-        if found is None or not found.holds(gradients) or not found.is_alone():
-            if not self.fits(gradients):
-                return None
-            found = self.lend()
-            found.take(gradients)
-            self.gradient = found
-        return found.array
-
 
 def references(arrays: Sequence[Array]) -> list[int]:
     """How many references there are to each."""

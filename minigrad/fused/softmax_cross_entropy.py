@@ -35,18 +35,16 @@ class SoftmaxCrossEntropy(Op):
             if self.reduction == "none":
                 return loss
             return loss.sum() / count if self.reduction == "mean" else loss.sum()
-        xp = array_module(x)
-        x = xp.ascontiguousarray(x)
-        at = xp.arange(len(x)) * x.shape[1] + t  # where each class's score is
+        rows = array_module(x).arange(len(x))
         e = x - reductions.largest(x, 1, True)  # (1) the shift changes no difference of scores
-        loss = -e.take(at)  # (2)
+        loss = -e[rows, t]  # (2)
         e = np.exp(e, out=e)
         s = reductions.total(e, 1)  # (N,): p = e / s
         loss += np.log(s)  # (3)
         if a is not None:
             loss *= a  # (4)
         count = len(x) if a is None else a.sum()
-        self.residuals = e, s, at, count
+        self.residuals = e, s, rows, count
         if self.reduction == "none":
             return loss
         loss = reductions.total(loss)
@@ -58,13 +56,13 @@ class SoftmaxCrossEntropy(Op):
             if self.reduction == "mean":
                 g = g / (count + (count == 0))
             return kernel.cross_entropy_backward(x, t, a, shift, g), None, None
-        e, s, at, count = self.residuals
+        e, s, rows, count = self.residuals
         if self.reduction == "mean":
             g = g / (count + (count == 0))  # from (5); if no row counts, y is nan, but gx is 0
         if a is not None:
             g = g * a  # from (4)
         gx = e * (g / s)[:, None]  # from (3): g p. That of the shift in (1) is zero
-        gx.reshape(-1)[at] -= g  # from (2)
+        gx[rows, t] -= g  # from (2)
         return gx, None, None
 
     def twin(self, x: Any, t: Any, a: Any) -> Any:

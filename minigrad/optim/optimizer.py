@@ -173,9 +173,9 @@ class Optimizer:
         if x.size <= largest or type(x) is not np.ndarray:
             self.rule(x, g, state, scratch("rule", x), numbers)
             return
-        if not x.flags.c_contiguous:
+        if x.ndim > 1 and not x.flags.c_contiguous:
             arrays = [array.T for array in arrays]
-        if all(array.flags.c_contiguous for array in arrays):
+        if x.ndim > 1 and all(array.flags.c_contiguous for array in arrays):
             arrays = [array.reshape(-1) for array in arrays]
         length, chunks = len(arrays[0]), -(-x.size // largest)
         rows = -(-length // chunks)
@@ -308,19 +308,25 @@ class _Numbers:
 
     def __init__(self) -> None:
         self._kept: dict[Any, tuple[Array, list[Array]]] = {}  # by dtype and how many
+        self._last: tuple[Any, ...] = ()
+        self._numbers: list[Any] = []
 
     def of(self, settings: tuple[float, ...], like: Array) -> Sequence[Any]:
         """`settings` in the dtype of `like`, until the next call."""
         if type(like) is not np.ndarray:
             return tuple(np.array(settings, like.dtype))
-        key = like.dtype, len(settings)
-        if key not in self._kept:
-            room = np.empty(len(settings), like.dtype)
-            self._kept[key] = room, [room[i : i + 1].reshape(()) for i in range(len(settings))]
-        room, arrays = self._kept[key]
-        room[:] = settings
-        pairs = zip(settings, arrays)
-        return [array if type(value) is float else value for value, array in pairs]
+        last = like.dtype, settings
+        if self._last != last:
+            key = like.dtype, len(settings)
+            if key not in self._kept:
+                room = np.empty(len(settings), like.dtype)
+                self._kept[key] = room, [room[i : i + 1].reshape(()) for i in range(len(settings))]
+            room, arrays = self._kept[key]
+            room[:] = settings
+            pairs = zip(settings, arrays)
+            self._numbers = [array if type(value) is float else value for value, array in pairs]
+            self._last = last
+        return self._numbers
 
 
 def _like(array: Array, x: Array) -> Array:

@@ -14,20 +14,19 @@ from minigrad.nn.parameter import Parameter
 from minigrad.ops.shape import cat, reshape
 
 
-def _gradients(parameters: Any) -> tuple[list[Array], list[Any]]:
-    """All gradients: as arrays that may be written to, and as tensors."""
-    parameters = [parameters] if isinstance(parameters, Node) else parameters
-    parameters = [p for p in parameters if p._grad is not None]
-    whole, others = joined_among(parameters)
+def _gradients(parameters: Any) -> tuple[list[Any], list[Array]]:
+    """All gradients, and the arrays that they are in, ready to be written to."""
+    nodes = [parameters] if isinstance(parameters, Node) else parameters
+    nodes = [p for p in nodes if p._grad is not None]
+    whole, others = joined_among(nodes)
     arrays = []
     for joined, members in whole:
-        array = joined.gradients(members)
-        if array is None:
-            others += members
+        room = joined.gradient
+        if room is not None and room.holds([p._grad for p in members]) and room.is_alone():
+            arrays.append(room.array)
         else:
-            arrays.append(array)
-    arrays += [owned(p._grad) for p in others]
-    return arrays, [p._grad for p in parameters]
+            others += members
+    return [p._grad for p in nodes], [*arrays, *[owned(p._grad) for p in others]]
 
 
 def clip_grad_norm_(
@@ -40,10 +39,10 @@ def clip_grad_norm_(
     Returns the norm as it was.  Raises RuntimeError if it is not finite and `error_if_nonfinite`
     (which makes the host wait for a GPU; nothing else here does).
     """
-    arrays, gradients = _gradients(parameters)
+    gradients, arrays = _gradients(parameters)
     if not gradients:
         return wrap(np.zeros((), np.float32))
-    norm = _norm([_norm_of_one(g, norm_type) for g in arrays], norm_type)
+    norm = _norm([g.value for g in gradients], norm_type)
     if error_if_nonfinite and not math.isfinite(float(norm)):
         raise RuntimeError(
             f"the total norm of order {norm_type} of the gradients is {norm}, so they cannot be "
@@ -58,25 +57,22 @@ def clip_grad_norm_(
     return wrap(norm)
 
 
-def _norm_of_one(g: Array, order: float) -> Array:
-    flat = g.reshape(-1)
+def _norm(arrays: list[Array], order: float) -> Array:
+    """The norm of all elements.
+
+    Each array by itself: alone or joined with others, it gives the same, to the last bit.
+    """
+    flat = [(g if g.flags.c_contiguous else g.T).reshape(-1) for g in arrays]
     if order == 2:
-        return np.sqrt(np.vdot(flat, flat))
+        return np.sqrt(sum(np.vdot(x, x) for x in flat))
     if order == math.inf:
-        return np.abs(flat).max() if flat.size else flat.sum()
-    return (np.abs(flat) ** order).sum() ** (1 / order)
-
-
-def _norm(norms: list[Array], order: float) -> Array:
-    """The norm of the whole, from those of its parts."""
-    if len(norms) == 1:
-        return norms[0]
-    return _norm_of_one(np.stack(norms), order)
+        return np.stack([np.abs(x).max() if x.size else x.sum() for x in flat]).max()
+    return sum((np.abs(x) ** order).sum() for x in flat) ** (1 / order)
 
 
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """Limit every element of every gradient to [-clip_value, clip_value]."""
-    arrays, gradients = _gradients(parameters)
+    gradients, arrays = _gradients(parameters)
     for g in arrays:
         g.clip(-clip_value, clip_value, out=g)
     for gradient in gradients:

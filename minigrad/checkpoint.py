@@ -60,9 +60,8 @@ def save(obj: Any, path: Target) -> None:
             archive.writestr(zipfile.ZipInfo(_TREE), text)
             for name, array in zip(encoder.names, encoder.arrays, strict=True):
                 with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
-                    np.lib.format.write_array(
-                        member, to_device(array, device("cpu")), allow_pickle=False
-                    )
+                    value = np.asarray(to_device(array, device("cpu")), order="C")
+                    np.lib.format.write_array(member, value, allow_pickle=False)
 
 
 def load(path: Target, map_location: Any = None, *, weights_only: bool = True) -> Any:

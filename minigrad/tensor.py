@@ -344,8 +344,9 @@ class Tensor(Node):
         return self.value.tolist()
 
     def numpy(self, *, force: builtins.bool = False) -> Array:
-        """A read-only view: tensors are values. `force` detaches and moves to the CPU first.
+        """Read-only, in C order: a view, or a copy of what lies in another.
 
+        `force` detaches and moves to the CPU first.
         Raises RuntimeError if it requires grad, TypeError if it is on a GPU.
         """
         value = self.value
@@ -357,7 +358,7 @@ class Tensor(Node):
                 )
             if not isinstance(value, np.ndarray):
                 raise TypeError(f"numpy() on a tensor on {self.device}: use .cpu().numpy()")
-        view = to_device(value, Device("cpu")).view()
+        view = np.asarray(to_device(value, Device("cpu")), order="C").view()
         view.flags.writeable = False
         return view
 

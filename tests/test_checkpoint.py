@@ -119,6 +119,13 @@ def test_too_little_memory_is_not_called_damage(monkeypatch):
         load(file)
 
 
+def test_files_do_not_depend_on_the_order_in_memory(tmp_path):
+    values = np.arange(6.0).reshape(2, 3)
+    for name, array in ("c", values), ("f", np.asfortranarray(values)):
+        save({"w": wrap(array)}, tmp_path / name)
+    assert (tmp_path / "c").read_bytes() == (tmp_path / "f").read_bytes()
+
+
 @given(objects)
 @settings(max_examples=150, deadline=None)
 def test_what_is_saved_comes_back(obj):

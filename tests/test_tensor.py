@@ -213,6 +213,16 @@ def test_no_reference_cycles() -> None:
 
 
 @pytest.mark.cpu_only("it is about NumPy")
+@pytest.mark.parametrize("shape", [(), (0, 3), (4,), (3, 4), (2, 3, 4)])
+def test_numpy_is_in_c_order(shape: tuple[int, ...]) -> None:
+    """Files and other libraries take the memory as it is."""
+    values = np.arange(np.prod(shape, dtype=int)).reshape(shape)
+    array = mg.tensor(values.T.copy()).T.numpy()
+    assert array.flags.c_contiguous and not array.flags.writeable and array.shape == shape
+    np.testing.assert_array_equal(array, values)
+
+
+@pytest.mark.cpu_only("it is about NumPy")
 def test_numpy_is_a_read_only_view() -> None:
     x = mg.tensor([1.0, 2.0])
     with pytest.raises(ValueError):

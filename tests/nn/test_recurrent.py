@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 from typing import Any
 
@@ -427,3 +428,41 @@ def test_errors_are_of_pytorchs_kind(name: str) -> None:
     translated = type(action)(action.__code__, theirs)
     with pytest.raises(kind):
         translated()
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("batches", [[1], [3], [3, 1], [1, 3]])
+def test_where_weights_lie_is_not_seen(kind: str, batches: list[int]) -> None:
+    """A layer that ran (then they are in one array), beside the same that never did."""
+
+    def initial(layer: Any, seed: int) -> None:
+        mg.manual_seed(seed)
+        layer.reset_parameters()
+        nn.init.orthogonal_(layer.weight_hh_l0)
+        nn.init.xavier_normal_(layer.weight_ih_l0.data[:3])
+        with mg.no_grad():
+            layer.bias_ih_l0[2:4].fill_(1)
+            layer.weight_ih_l0[1] = 5
+            layer.weight_hh_l0[:, 1] *= 2
+        layer.weight_hh_l0.data[...] += 1
+
+    layers = [LAYERS[kind](2, 4, bidirectional=True) for _ in range(2)]
+    ran, idle = layers
+    for seed in range(2):
+        for B in batches:
+            ran(mg.randn(5, B, 2))[0].sum().backward()
+        for layer in layers:
+            initial(layer, seed)
+        ran(mg.randn(5, batches[-1], 2))
+        for p, q in zip(ran.parameters(), idle.parameters(), strict=True):
+            array = p.detach().numpy()
+            assert array.tobytes("A") == q.detach().numpy().tobytes("A")
+            assert p.view(-1).tolist() == q.view(-1).tolist()
+            assert p.grad is not None and p.grad.numpy().flags.c_contiguous
+            for other in (copy.deepcopy(p), pickle.loads(pickle.dumps(p)), p.clone()):
+                assert other.tolist() == q.tolist()
+            kept, before = (p.detach(), p.data[...], array), q.tolist()
+            with mg.no_grad():
+                p.add_(1)
+                q.add_(1)
+            assert all(old.tolist() == before for old in kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import nn
+from minigrad import nn, optim
+from minigrad.autograd.engine import wrap
 from minigrad.nn import utils
 
 
@@ -54,6 +56,24 @@ def test_clipping_writes_to_nobody_elses_gradient() -> None:
     np.testing.assert_array_equal(array, before)
     np.testing.assert_array_equal(seen.value, before)
     assert abs(p.grad.value).max() <= 1e-5
+
+
+@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize("order", [1, 2, 3, math.inf])
+def test_the_norm_is_the_same_wherever_gradients_lie(B: int, order: float) -> None:
+    """To the last bit: a run that is resumed starts with gradients that are not joined."""
+    net = nn.ModuleList([nn.Embedding(5, 3), nn.LSTM(3, 7), nn.Linear(7, 3)])
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    for step in range(6):
+        optimizer.zero_grad()
+        y = net[2](net[1](net[0](mg.randint(5, (6, B))))[0])
+        (y * y - 3 * y).sum().backward()
+        apart = list(copy.deepcopy(net).parameters())
+        for p, q in zip(net.parameters(), apart, strict=True):
+            q.grad = wrap(p.grad.value.copy("K"))
+        norms = [utils.clip_grad_norm_(m, 0.5, order).item() for m in (net.parameters(), apart)]
+        assert norms[0] == norms[1], f"step {step}"
+        optimizer.step()
 
 
 def test_clip_grad_norm_stays_float32_and_reports() -> None:

@@ -11,6 +11,7 @@ import pytest
 import strict_cupy
 
 import minigrad as mg
+from minigrad import nn, optim
 from minigrad.autograd import engine
 from minigrad.device import cupy, device_of, to_device
 
@@ -109,6 +110,39 @@ class TestTwoDevices:
         np.testing.assert_array_equal(back, host)
         with pytest.raises(RuntimeError, match=r"no device cuda:1: this machine has 1 GPU"):
             to_device(host, mg.device("cuda:1"))
+
+    def test_all_that_comes_from_the_host_is_in_c_order(self) -> None:
+        """Kernels work on memory, where a weight, its gradient and its state must lie alike."""
+        values = np.arange(6.0).reshape(2, 3)
+        for host in (values, np.asfortranarray(values), np.repeat(values, 2, 1)[:, ::2]):
+            there = to_device(host, mg.device("cuda"))
+            assert there.flags.c_contiguous
+            np.testing.assert_array_equal(to_device(there, mg.device("cpu")), values)
+
+    @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+    def test_training_goes_on_elsewhere(self, kind: str) -> None:
+        """After single sequences, for which weights lie transposed: there, and back again."""
+
+        def run(*places: str) -> list[Any]:
+            mg.manual_seed(0)
+            net = getattr(nn, kind)(2, 3)
+            optimizer = optim.Adam(net.parameters(), lr=0.1)
+            for place in places:
+                net.to(place)
+                for _ in range(3):
+                    optimizer.zero_grad()
+                    (net(mg.randn(4, 1, 2).to(place))[0] ** 2).sum().backward()
+                    optimizer.step()
+                if place == "cuda":
+                    state = [
+                        v for s in optimizer.state.values() for k, v in s.items() if k != "step"
+                    ]
+                    for x in [*net.parameters(), *state]:
+                        assert x.value.flags.c_contiguous and x.device.type == "cuda"
+            return list(net.parameters())
+
+        for here, moved in zip(run(*["cpu"] * 3), run("cpu", "cuda", "cpu"), strict=True):
+            np.testing.assert_allclose(moved.detach(), here.detach(), rtol=1e-5)
 
     @pytest.mark.parametrize("first", [True, False])
     def test_a_number_follows_the_tensor(self, first: bool) -> None:

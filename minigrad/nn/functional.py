@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -72,11 +73,12 @@ class Affine(Op):
         rows = _rows(g)  # (N, H)
         by_step = self.by_step and not isinstance(g, Node)
         gx = gW = None
+        product = np.dot if type(g) is np.ndarray else operator.matmul  # quicker than @
         if self.wants(0):  # it lies in memory as x does
-            gx = (W.T @ g.swapaxes(1, 2)).swapaxes(1, 2) if by_step else rows @ W
+            gx = (W.T @ g.swapaxes(1, 2)).swapaxes(1, 2) if by_step else product(rows, W)
             gx = gx if x.ndim == 2 else gx.reshape(x.shape)
         if self.wants(1):
-            gW = _sum_of_products(g, x) if by_step else rows.T @ _rows(x)
+            gW = _sum_of_products(g, x) if by_step else product(rows.T, _rows(x))
         gb = reductions.total(rows, 0) if self.wants(2) else None
         return gx, gW, gb
 

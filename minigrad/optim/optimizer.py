@@ -164,9 +164,7 @@ class Optimizer:
         engine.note_writes(together.params)
         return together.others
 
-    def _run(
-        self, arrays: list[Array], settings: tuple[float, ...], largest: int = CHUNK
-    ) -> None:
+    def _run(self, arrays: list[Array], settings: tuple[float, ...], largest: int = CHUNK) -> None:
         """Run the rule over parameters, gradients and state, in chunks of at most `largest`."""
         x, g, *state = arrays
         numbers = self._numbers.of(settings, x)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.fused import recurrence
-from minigrad.memory import Joined
 from minigrad.optim.optimizer import Optimizer
 
 pytestmark = pytest.mark.cpu_only("values are joined only there")
@@ -144,18 +143,19 @@ class World:
             optimizer.step()
 
     def start_graph(self, seed: int, B: int) -> None:
-        self.graphs.append(self.loss(seed, B))
+        self.graphs.append((self.loss(seed, B), list(self.net.parameters())))
 
     def finish_graph(self, create: bool) -> Any:
         """Backward of what was computed before; it may be refused."""
         if not self.graphs:
             return None
-        params = [p for p in self.net.parameters() if p.requires_grad]
+        loss, params = self.graphs.pop(0)
+        params = [p for p in params if p.requires_grad]
         try:
-            found = mg.grad(self.graphs.pop(0), params, create_graph=create, allow_unused=True)
-            if create:
-                total = sum((g * g).sum() for g in found if g is not None and g.requires_grad)
-                found += mg.grad(total, params, allow_unused=True)
+            found = mg.grad(loss, params, create_graph=create, allow_unused=True)
+            again = [(g * g).sum() for g in found if create and g is not None]
+            if again:
+                found += mg.grad(sum(again), params, allow_unused=True)
         except RuntimeError as error:
             return str(error)[:40]
         for g in found:
@@ -203,21 +203,18 @@ class World:
         if net:
             self.net.load_state_dict(self.saved[0])
         if optimizer:
-            try:
+            with suppress(ValueError):  # it is of other groups
                 self.optimizers[0].load_state_dict(self.saved[1])
-            except (ValueError, KeyError, RuntimeError):
-                pass  # of other groups
 
     def copy(self, way: str) -> None:
         """Go on with a copy; the original must stay as it is."""
         for p in self.net.parameters():
             self.look(p, "detach")
-        both = self.net, self.optimizers
-        self.before, before = both, both
+        self.original = self.net, self.optimizers
         if way == "deepcopy":
-            self.net, self.optimizers = copy.deepcopy(before)
+            self.net, self.optimizers = copy.deepcopy(self.original)
         else:
-            self.net, self.optimizers = pickle.loads(pickle.dumps(before))
+            self.net, self.optimizers = pickle.loads(pickle.dumps(self.original))
 
     def write(self, i: int, how: str) -> None:
         params = list(self.net.parameters())
@@ -247,8 +244,6 @@ class World:
             p.grad, q.grad = q.grad, p.grad
         elif how == "same" and p.shape == q.shape:
             p.grad = q.grad
-        elif how == "other's data" and p.shape == q.shape:
-            p.grad = q.data
         elif how == "state":
             for tensor in self.optimizers[0].state.get(q, {}).values():
                 if tensor.shape == p.shape and tensor.dtype == p.dtype:

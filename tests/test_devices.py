@@ -139,6 +139,7 @@ class TestTwoDevices:
                     ]
                     for x in [*net.parameters(), *state]:
                         assert x.value.flags.c_contiguous and x.device.type == "cuda"
+                        assert x.joined is None  # that would keep the memory on the host
             return list(net.parameters())
 
         for here, moved in zip(run(*["cpu"] * 3), run("cpu", "cuda", "cpu"), strict=True):

@@ -616,6 +616,7 @@ def _replace_value(node: Node, value: Array) -> None:
     """Give a leaf another value, seen by any graph that still needs the old one."""
     if value is not node.value:
         node.value = value
+        node.joined = None  # or the old memory would stay
         node.note_write()
 
 

@@ -139,6 +139,7 @@ class Optimizer:
                 new = True
             elif tensor.value.dtype != x.dtype or tensor.value.device != x.device:
                 tensor.value = _like(tensor.value, x)  # after model.to(...)
+                tensor.joined = None
             tensors.append(tensor)
         if self.counts and "step" not in state:
             state["step"] = wrap(np.array(0.0))  # on the host: reading it never waits for a GPU

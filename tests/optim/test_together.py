@@ -278,6 +278,25 @@ class World:
         else:
             state.clear()
 
+    def write_state(self, i: int, how: str) -> None:
+        params = list(self.net.parameters())
+        state = self.optimizers[0].state[params[i % len(params)]]
+        for name, tensor in list(state.items()):
+            if how == "new":
+                state[name] = tensor + 1.0
+            else:
+                tensor.add_(1.0)
+
+    def backward(self, seed: int, B: int) -> None:
+        self.loss(seed, B).backward()
+
+    def clip(self, how: str) -> None:
+        params = list(self.net.parameters())
+        if how == "norm":
+            nn.utils.clip_grad_norm_(params, 0.01)
+        else:
+            nn.utils.clip_grad_value_(params, 0.001)
+
     # --- what can be seen ------------------------------------------------------------------------
 
     def values(self) -> tuple[Any, Any]:
@@ -350,17 +369,9 @@ def same(a: Any, b: Any) -> None:
         assert a == b
 
 
-@given(
-    net=st.sampled_from(sorted(NETS)),
-    rule=st.sampled_from(sorted(RULES)),
-    groups=st.sampled_from(["one", "one", "split", "later"]),
-    program=st.lists(actions, min_size=4, max_size=30),
-)
-@settings(max_examples=120, deadline=None)
-def test_any_program_gives_what_it_gives_one_by_one(
-    net: str, rule: str, groups: str, program: list[Any]
-) -> None:
-    joined, apart = World(net, rule, groups), None
+def check(net: str, rule: str, groups: str, program: list[Any]) -> None:
+    """The program gives the same, joined and one by one, and nothing that was seen changes."""
+    joined = World(net, rule, groups)
     with one_by_one():
         apart = World(net, rule, groups)
     for name, *arguments in program:
@@ -374,3 +385,63 @@ def test_any_program_gives_what_it_gives_one_by_one(
         same(*outcomes)
         joined.check_seen()
         same(joined.values(), apart.values())
+
+
+def trained(B: int, *seeds: int) -> list[Any]:
+    return [("train", seed, B, True, "") for seed in seeds]
+
+
+BETWEEN: list[list[Any]] = [
+    *[
+        [("look_at", what, 1, how)]
+        for what in ("value", "grad", "state")
+        for how in ("detach", "numpy", "part", "copy")
+    ],
+    *[[("write", 1, how)] for how in ("data", "mul", "part", "no_grad", "swap", "same")],
+    *[
+        [("backward", 5, 2), ("write_gradient", 0, how), ("clip", "norm"), ("step",)]
+        for how in ("none", "T", "swap", "same", "state", "mul")
+    ],
+    *[
+        [("backward", 5, 2), ("look_at", "grad", 2, how), ("clip", clip), ("step",)]
+        for how in ("detach", "numpy")
+        for clip in ("norm", "value")
+    ],
+    *[[("write_state", 2, how)] for how in ("new", "in place")],
+    *[[("set_option", name)] for name in ("amsgrad", "momentum", "centered", "lr")],
+    [("save",), ("train", 9, 2, True, ""), ("load", False, True)],
+    [("save",), ("train", 9, 2, True, ""), ("load", True, False)],
+    [("freeze", 0), *trained(2, 7, 8), ("freeze", 0)],
+    [("freeze", 0), *trained(2, 7, 8), ("freeze", 0), ("freeze", 1), *trained(2, 7)],
+    [("forget", 1, True)],
+    [("forget", 1, False)],
+    [("copy", "deepcopy")],
+    [("copy", "pickle")],
+    [("optimize_more", "Adam"), *trained(2, 7, 8)],
+    [("optimize", "momentum", "split"), *trained(2, 7, 8)],
+    [("optimize", "Adagrad", "later"), *trained(2, 7, 8), ("add_group",)],
+    [("train", 5, 2, None, "norm"), ("train", 6, 2, False, "value")],
+    [("start_graph", 3, 1), ("step",), ("finish_graph", False)],
+    [("start_graph", 3, 1), ("finish_graph", True), ("step",)],
+]
+
+
+@pytest.mark.parametrize("rule", ["momentum", "RMSprop", "Adam"])
+@pytest.mark.parametrize("i", range(len(BETWEEN)))
+def test_what_happens_between_steps_is_noticed(i: int, rule: str) -> None:
+    """Parameters that have been together for some steps, then something, then steps again."""
+    for B in (1, 2):
+        check("LSTM", rule, "one", [*trained(B, 0, 1, 2), *BETWEEN[i], *trained(B, 3, 4, 5)])
+
+
+@given(
+    net=st.sampled_from(sorted(NETS)),
+    rule=st.sampled_from(sorted(RULES)),
+    groups=st.sampled_from(["one", "one", "split", "later"]),
+    program=st.lists(actions, min_size=4, max_size=30),
+)
+@settings(max_examples=120, deadline=None)
+def test_any_program_gives_what_it_gives_one_by_one(
+    net: str, rule: str, groups: str, program: list[Any]
+) -> None:
+    check(net, rule, groups, program)

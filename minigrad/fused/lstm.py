@@ -200,7 +200,8 @@ class LSTM(Op):
             before = recurrence.outside(states[:-1], B)
             np.matmul(da_all, recurrence.columns("x", before).T, gU)
         if gb:
-            gb[0][...] = gb[1][...] = da_all.sum(1)
+            np.sum(da_all, 1, out=gb[0])
+            gb[1][...] = gb[0]
         if W_hr is not None and self.wants(7):  # h = W_hr m
             m = np.concatenate([gates[:, 3] * np.tanh(cells[1:]) for gates, cells in kept])
             dh_all = recurrence.columns("dh", recurrence.outside(dhs, B))

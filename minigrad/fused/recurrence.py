@@ -167,6 +167,7 @@ def joined(is_single: bool, *weights: Any) -> Joined | None:
         return found
     for node in nodes:
         node.joined = None
+    for node in nodes:
         value = node.value
         if type(value) is not np.ndarray or node.op is not None or value.dtype != W.dtype:
             return None

@@ -148,7 +148,8 @@ class RNN(Op):
             before = recurrence.outside(states[:-1], B)
             np.matmul(da_all, recurrence.columns("x", before).T, gU)
         if gb:
-            gb[0][...] = gb[1][...] = da_all.sum(1)
+            np.sum(da_all, 1, out=gb[0])
+            gb[1][...] = gb[0]
         return gx, None if h0 is None else taken(dh, B), *recurrence.gradients(self, room, 2)
 
 

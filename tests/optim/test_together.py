@@ -284,7 +284,7 @@ class World:
         for name, tensor in list(state.items()):
             if how == "new":
                 state[name] = tensor + 1.0
-            else:
+            elif how == "in place" or name == "step":
                 tensor.add_(1.0)
 
     def backward(self, seed: int, B: int) -> None:
@@ -403,11 +403,12 @@ BETWEEN: list[list[Any]] = [
         for how in ("none", "T", "swap", "same", "state", "mul")
     ],
     *[
-        [("backward", 5, 2), ("look_at", "grad", 2, how), ("clip", clip), ("step",)]
+        [("look_at", "grad", 2, how), ("clip", clip), ("step",)]
         for how in ("detach", "numpy")
         for clip in ("norm", "value")
     ],
-    *[[("write_state", 2, how)] for how in ("new", "in place")],
+    *[[("write_state", 2, how)] for how in ("new", "in place", "count")],
+    *[[("backward", 5, 2), ("write", i, "swap"), ("step",)] for i in (0, 2)],
     *[[("set_option", name)] for name in ("amsgrad", "momentum", "centered", "lr")],
     [("save",), ("train", 9, 2, True, ""), ("load", False, True)],
     [("save",), ("train", 9, 2, True, ""), ("load", True, False)],
@@ -445,3 +446,41 @@ def test_any_program_gives_what_it_gives_one_by_one(
     net: str, rule: str, groups: str, program: list[Any]
 ) -> None:
     check(net, rule, groups, program)
+
+
+@pytest.mark.parametrize("what", ["its state", "another's value"])
+def test_a_gradient_that_is_something_else_too_is_left_where_it_is(what: str) -> None:
+    """No update of the state, or of the other parameter, is lost."""
+    world = World("LSTM", "momentum", "one")
+    for name, *arguments in trained(2, 0, 1, 2):
+        getattr(world, name)(*arguments)
+    W, U = world.net.first.weight_ih_l0, world.net.first.weight_hh_l0
+    buffer = world.optimizers[0].state[U]["momentum_buffer"]
+    world.backward(3, 2)
+    was = [p.tolist() for p in (W, W.grad, U, buffer)]
+    U.grad = buffer if what == "its state" else W.data
+    given = U.grad.tolist()
+    expected = 0.9 * np.array(was[3]) + 0.5 * np.array(given)
+    of_W = world.optimizers[0].state[W]["momentum_buffer"].tolist()
+    world.step()
+    np.testing.assert_allclose(buffer.tolist(), expected, rtol=1e-12)
+    np.testing.assert_allclose(U.tolist(), np.array(was[2]) - 0.1 * expected, rtol=1e-12)
+    step = 0.9 * np.array(of_W) + 0.5 * np.array(was[1])
+    np.testing.assert_allclose(W.tolist(), np.array(was[0]) - 0.1 * step, rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", ["dtype", "shape"])
+def test_a_gradient_that_no_longer_fits_is_refused_as_one_by_one(wrong: str) -> None:
+    """With what comes before it updated, and nothing else."""
+    found = []
+    for context in (nullcontext(), one_by_one()):
+        with context:
+            world = World("LSTM", "Adam", "one")
+            for name, *arguments in trained(2, 0, 1, 2):
+                getattr(world, name)(*arguments)
+            p = world.net.first.weight_hh_l0
+            p._grad = mg.ones(*p.shape) if wrong == "dtype" else mg.ones(2, dtype=mg.float64)
+            with pytest.raises(RuntimeError, match="was it changed after backward"):
+                world.step()
+            found.append(world.values())
+    same(*found)

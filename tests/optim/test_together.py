@@ -202,6 +202,7 @@ class World:
             return
         if net:
             self.net.load_state_dict(self.saved[0])
+            self.graphs.clear()  # refused, unless it is the very array that is there already
         if optimizer:
             with suppress(ValueError):  # it is of other groups
                 self.optimizers[0].load_state_dict(self.saved[1])

@@ -577,7 +577,7 @@ class Module:
         return _block(self._get_name(), lines)
 
 
-_OWN = frozenset(Module().__dict__)
+_OWN = frozenset(Module().__dict__) | {"_all_weights"}  # the latter has names
 _CONTAINERS = frozenset((list, tuple, dict))
 _LEARNT = (Module, Parameter)  # a tuple: isinstance looks through a union far more slowly
 

@@ -185,8 +185,8 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     # The mask lies in memory as x does: recurrent layers give transposed views.
     order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
     mask = ((chances >= round(p * 2**16)) * scale).reshape([x.shape[axis] for axis in order])
-    mask = mask.transpose(sorted(range(x.ndim), key=order.__getitem__))
-    return _maybe_in_place(input, input * wrap(to_device(mask, device_of(x))), inplace)
+    mask = to_device(mask, device_of(x)).transpose(sorted(range(x.ndim), key=order.__getitem__))
+    return _maybe_in_place(input, input * wrap(mask), inplace)
 
 
 def _maybe_in_place(input: Any, output: Any, inplace: bool) -> Any:

@@ -73,7 +73,7 @@ class Affine(Op):
         rows = _rows(g)  # (N, H)
         by_step = self.by_step and not isinstance(g, Node)
         gx = gW = None
-        product = np.dot if type(g) is np.ndarray else operator.matmul  # quicker than @
+        product: Any = np.dot if type(g) is np.ndarray else operator.matmul  # quicker than @
         if self.wants(0):  # it lies in memory as x does
             gx = (W.T @ g.swapaxes(1, 2)).swapaxes(1, 2) if by_step else product(rows, W)
             gx = gx if x.ndim == 2 else gx.reshape(x.shape)

@@ -30,36 +30,30 @@ LINE = 64  # bytes: a line of the processor's cache
 np.empty(2**25 - 2**13, np.uint8)
 
 
-def aligned(shape: tuple[int, ...], like: Array, order: Any = "C") -> Array:
+def aligned(shape: tuple[int, ...], like: Array) -> Array:
     """An array with anything in it; a large one starts where a line of the cache does.
 
     NumPy's start anywhere, and an optimizer's passes over them take a sixth longer.
     """
     size = prod(shape)
     if size < LARGE or type(like) is not np.ndarray:
-        return array_module(like).empty(shape, like.dtype, order)
+        return array_module(like).empty(shape, like.dtype)
     room = np.empty(size * like.itemsize + LINE, np.uint8)
     start = -room.__array_interface__["data"][0] % LINE
     part = room[start : start + size * like.itemsize].view(like.dtype)
-    return part.reshape(shape, order=order)
+    return part.reshape(shape)
 
 
 _kept = threading.local()
 
 
-def scratch(name: str, like: Array) -> Array:
-    """An array like this to work in. A large one may be the one that this `name` had before."""
-    if like.size < LARGE or type(like) is not np.ndarray:
+def scratch(like: Array) -> Array:
+    """An array like this to work in. A large one may be the one that was given out before."""
+    if like.size < LARGE or type(like) is not np.ndarray or not like.flags.c_contiguous:
         return np.empty_like(like)
-    held = _kept.__dict__.get(name)
-    if (
-        held is None
-        or held.shape != like.shape
-        or held.dtype != like.dtype
-        or held.strides != like.strides
-    ):
-        order = "C" if like.flags.c_contiguous else "F"
-        held = _kept.__dict__[name] = aligned(like.shape, like, order)
+    held = _kept.__dict__.get("scratch")
+    if held is None or held.shape != like.shape or held.dtype != like.dtype:
+        held = _kept.__dict__["scratch"] = aligned(like.shape, like)
     return held
 
 

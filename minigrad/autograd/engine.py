@@ -108,8 +108,7 @@ class Node:
 
     def note_write(self) -> None:
         """Remember that the value was changed behind the graph's back (see `Op.check_fresh`)."""
-        global _last_write
-        _last_write = (self.op or self).written = tick()
+        note_writes((self,))
 
 
 def note_writes(nodes: Iterable[Node]) -> None:
@@ -285,15 +284,6 @@ class Op:
         if self.wanted is not None:
             return self.wanted[i]
         return not self.edges or self.edges[i] is not None
-
-    def only_wanted(self, gradients: Sequence[Any], first: int) -> list[Any]:
-        """These gradients, of input `first` and on, with None in place of what is not wanted."""
-        asked = self.wanted
-        if asked is None:
-            if not self.edges:
-                return list(gradients)
-            asked = tuple([edge is not None for edge in self.edges])
-        return [g if wanted else None for g, wanted in zip(gradients, asked[first:])]
 
     def check_fresh(self) -> None:
         """Refuse to use saved values that were changed since: the gradient would be of nothing."""

@@ -170,7 +170,7 @@ class Optimizer:
         x, g, *state = arrays
         numbers = self._numbers.of(settings, x)
         if x.size <= largest or type(x) is not np.ndarray:
-            self.rule(x, g, state, scratch("rule", x), numbers)
+            self.rule(x, g, state, scratch(x), numbers)
             return
         if x.ndim > 1 and not x.flags.c_contiguous:
             arrays = [array.T for array in arrays]
@@ -180,7 +180,7 @@ class Optimizer:
         rows = -(-length // chunks)
         for start in range(0, length, rows):
             x, g, *state = [array[start : start + rows] for array in arrays]
-            self.rule(x, g, state, scratch("rule", x), numbers)
+            self.rule(x, g, state, scratch(x), numbers)
 
     def _launch(
         self, kernel: str, together: list[list[Tensor]], settings: tuple[float, ...]

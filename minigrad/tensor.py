@@ -7,6 +7,7 @@ import copy
 import functools
 import itertools
 import math
+import operator
 import sys
 import warnings
 import weakref
@@ -158,9 +159,8 @@ class Tensor(Node):
 
     # --- what it is -----------------------------------------------------------------------------
 
-    @property
-    def dtype(self) -> DType:
-        return self.value.dtype
+    dtype = property(operator.attrgetter("value.dtype"))
+    ndim = property(operator.attrgetter("value.ndim"))
 
     @property
     def device(self) -> Device:
@@ -169,10 +169,6 @@ class Tensor(Node):
     @property
     def is_cuda(self) -> builtins.bool:
         return self.device.type == "cuda"
-
-    @property
-    def ndim(self) -> builtins.int:
-        return self.value.ndim
 
     @property
     def itemsize(self) -> builtins.int:

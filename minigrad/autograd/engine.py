@@ -88,9 +88,7 @@ class Node:
     written: int = 0  # when it was last changed without a record
     joined: Any = None  # where its value lay in one array with others (memory.py)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.shape
+    shape = property(operator.attrgetter("value.shape"))
 
     @property
     def requires_grad(self) -> bool:
@@ -147,6 +145,13 @@ _STAR = inspect.Parameter.VAR_POSITIONAL
 _FAST_CALLS: dict[int, Callable[..., Any]] = {}  # by the number of inputs; filled below
 
 
+def picks(places: tuple[int, ...]) -> operator.itemgetter[Any]:
+    """What takes the values at these places of a tuple, as a tuple."""
+    if len(places) == 1:
+        return operator.itemgetter(slice(places[0], places[0] + 1 or None))
+    return operator.itemgetter(*places)
+
+
 class Op:
     """One application of an operation: its rules, its settings, and its place in the graph.
 
@@ -172,6 +177,7 @@ class Op:
     wanted: tuple[bool, ...] | None = None  # set when only some inputs' gradients are asked for
 
     _saves: ClassVar[tuple[int, ...] | None] = ()  # which values vjp names; -1: output; None: all
+    _keep: ClassVar[operator.itemgetter[Any]]  # takes these from (*inputs, output), as a tuple
 
     def forward(self, *inputs: Any) -> Any:
         """The value, from arrays (and Python scalars)."""
@@ -197,6 +203,8 @@ class Op:
             cls._saves = None
         else:
             cls._saves = tuple([-1 if p.name == "y" else names.index(p.name) for p in rule])
+        if cls._saves:
+            cls._keep = picks(cls._saves)
         if cls.__call__ in (Op.__call__, *_FAST_CALLS.values()):
             fixed = cls._saves is not None and all(p.kind is not _STAR for p in inputs)
             cls.__call__ = _FAST_CALLS.get(len(inputs) if fixed else 0, Op.__call__)  # type: ignore
@@ -268,11 +276,6 @@ class Op:
             )
         self.shape = y.shape
         return wrap(y, self, True)
-
-    def _keep(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Of the inputs and the output, which comes last: what `vjp` names."""
-        saves = self._saves or ()
-        return (values[saves[0]],) if len(saves) == 1 else tuple([values[i] for i in saves])
 
     @property
     def is_recorded(self) -> bool:
@@ -420,7 +423,6 @@ class Output(Op):
         self.edges: Sequence[Op] = [op]
         self.time = tick()
         self.index = index
-        self.count = len(op.shape)
         self.shape = op.shape[index]
 
     def deliver(self, g: Any, cotangents: dict[Op | Node, Any]) -> None:
@@ -432,7 +434,7 @@ class Output(Op):
         op = self.edges[0]
         held = cotangents.get(op)
         if held is None:  # not setdefault: it would make the list each time
-            held = cotangents[op] = [None] * self.count
+            held = cotangents[op] = [None] * len(op.shape)
         held[self.index] = g if held[self.index] is None else held[self.index] + g
 
 
@@ -478,9 +480,10 @@ def _walk(
 ) -> list[Any]:
     cotangents: dict[Op | Node, Any] = {}
     for root, g in zip(roots, gradients, strict=True):
-        held = cotangents.get(root.edge)
-        cotangents[root.edge] = g if held is None else held + g
-    wanted = {target.edge for target in targets or ()}
+        place = root.op or root
+        held = cotangents.get(place)
+        cotangents[place] = g if held is None else held + g
+    wanted = {target.edge for target in targets} if targets else set()
     nodes, useful = _oldest_first(cotangents, wanted)
     found: dict[Op | Node, Any] = {}
 
@@ -526,16 +529,16 @@ def _walk(
             held = cotangents.get(edge)
             cotangents[edge] = gx if held is None else held + gx
 
+    arrived = []
     for leaf, g in cotangents.items():
         if not isinstance(leaf, Node) or (wanted and leaf not in wanted):
             continue  # an op that leads to nothing wanted
-        if leaf.hooks:
-            g = _run_hooks(leaf, g)
-        if wanted:
-            found[leaf] = g
-        else:
-            _accumulate(leaf, g)
-    return [found.get(target.edge) for target in targets or ()]
+        arrived.append((leaf, _run_hooks(leaf, g) if leaf.hooks else g))
+    if targets is None:
+        accumulate(arrived)
+        return []
+    found.update(arrived)
+    return [found.get(target.edge) for target in targets]
 
 
 def _oldest_first(
@@ -638,23 +641,24 @@ def _run_hooks(node: Op | Node, g: Any) -> Any:
     return shown if is_node else shown.value
 
 
-def _accumulate(leaf: Node, g: Any) -> None:
-    """Add `g` to `leaf.grad`."""
-    # A tensor of its own for each leaf: a + b sends the same one to both, and `.grad` is changed.
-    g = Identity()(g) if isinstance(g, Node) else wrap(g)
-    if g.value.dtype != leaf.value.dtype:
-        raise RuntimeError(
-            f"a gradient of dtype {g.value.dtype} arrived at a leaf of dtype {leaf.value.dtype}: "
-            "an op's vjp changed the precision"
-        )
+def accumulate(gradients: Iterable[tuple[Node, Any]]) -> None:
+    """Add to `.grad` of each leaf its gradient."""
     with _one_at_a_time:
-        held = leaf._grad
-        if held is None:
-            leaf._grad = g
-        elif g.live or held.live:
-            leaf._grad = held + g
-        else:
-            held.value = held.value + g.value
+        for leaf, g in gradients:
+            # A tensor of its own for each: a + b sends the same one to both, and `.grad` is changed
+            g = Identity()(g) if isinstance(g, Node) else wrap(g)
+            if g.value.dtype != leaf.value.dtype:
+                raise RuntimeError(
+                    f"a gradient of dtype {g.value.dtype} arrived at a leaf of dtype "
+                    f"{leaf.value.dtype}: an op's vjp changed the precision"
+                )
+            held = leaf._grad
+            if held is None:
+                leaf._grad = g
+            elif g.live or held.live:
+                leaf._grad = held + g
+            else:
+                held.value = held.value + g.value
 
 
 _one_at_a_time = threading.RLock()  # two threads may have the same leaf in their graphs

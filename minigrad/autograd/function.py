@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Array, Node, Op, wrap
+from minigrad.autograd.engine import Array, Node, Op, picks, wrap
 from minigrad.autograd.grad_mode import grad_mode, no_grad
 
 
@@ -159,6 +159,8 @@ class Apply(Op):
                     positions.append(-1)
             sources.append(kind)
         self._saves = tuple(positions)  # type: ignore[misc]  # for this call alone
+        if positions:
+            self._keep = picks(self._saves)  # type: ignore[misc]
         ctx.saved_tensors = ()
         self.residuals = (ctx, sources)
         values = [y.value for y in outputs]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Node, _accumulate, run_backward, wrap
+from minigrad.autograd.engine import Node, accumulate, run_backward, wrap
 
 
 def backward(
@@ -25,9 +25,8 @@ def backward(
     roots, starts = _starts(tensors, grad_tensors, create_graph)
     keep = create_graph if retain_graph is None else retain_graph
     found = run_backward(roots, starts, targets, keep, create_graph)
-    for target, g in zip(targets or (), found, strict=True):
-        if g is not None:
-            _accumulate(target, g)
+    if targets is not None:
+        accumulate((t, g) for t, g in zip(targets, found, strict=True) if g is not None)
 
 
 def grad(
@@ -88,7 +87,7 @@ def _starts(outputs: Any, given: Any, create_graph: bool) -> tuple[list[Node], l
 
 def _starting_gradient(root: Node, given: Any, create_graph: bool) -> Any:
     """The gradient to start from: 1 for a scalar, otherwise it must be given."""
-    if not root.requires_grad:
+    if not root.live:
         raise RuntimeError(
             "nothing to differentiate: the output does not require grad and has no grad_fn. Was it "
             "computed under no_grad, from .detach()ed values, or from tensors made without "
@@ -102,8 +101,9 @@ def _starting_gradient(root: Node, given: Any, create_graph: bool) -> Any:
                 f"{tuple(value.shape)}: reduce it (.sum(), .mean()), or pass the gradient with "
                 "respect to it"
             )
-        given = np.empty_like(value)
-        given.fill(1)  # a third of what np.ones_like takes
+        one = np.empty_like(value)
+        one.fill(1)  # a third of what np.ones_like takes
+        return wrap(one) if create_graph else one
     given = given if isinstance(given, Node) else wrap(given)
     if given.shape != value.shape:
         raise RuntimeError(

@@ -64,7 +64,7 @@ class Affine(Op):
 
     def forward(self, x: Array, W: Array, b: Array | None) -> Array:
         self.by_step = x.ndim == 3 and _is_by_step(x, W)
-        y = x @ W.T if self.by_step else np.dot(_rows(x), W.T)  # quicker than @
+        y = x @ W.T if self.by_step else _rows(x).dot(W.T)  # quicker than @
         if b is not None:
             y += b
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], W.shape[0])
@@ -73,7 +73,7 @@ class Affine(Op):
         rows = _rows(g)  # (N, H)
         by_step = self.by_step and not isinstance(g, Node)
         gx = gW = None
-        product: Any = np.dot if type(g) is np.ndarray else operator.matmul  # quicker than @
+        product: Any = np.ndarray.dot if type(g) is np.ndarray else operator.matmul
         if self.wants(0):  # it lies in memory as x does
             gx = (W.T @ g.swapaxes(1, 2)).swapaxes(1, 2) if by_step else product(rows, W)
             gx = gx if x.ndim == 2 else gx.reshape(x.shape)
@@ -114,30 +114,28 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
 
     Raises RuntimeError if the shapes or the dtypes do not fit.
     """
-    x, W = _value("linear", input), _value("linear", weight)
-    b = None if bias is None else _value("linear", bias)
-    if W.ndim != 2 or x.ndim == 0 or x.shape[-1] != W.shape[1]:
+    _check_tensors("linear", input, weight, bias)
+    shape, dtype = weight.shape, weight.dtype
+    if len(shape) != 2 or input.ndim == 0 or input.shape[-1] != shape[1]:
         raise RuntimeError(
-            f"linear: an input of shape {tuple(x.shape)} does not fit a weight of shape "
-            f"{tuple(W.shape)}: the input's last dimension must be the weight's last (in_features)"
+            f"linear: an input of shape {tuple(input.shape)} does not fit a weight of shape "
+            f"{tuple(shape)}: the input's last dimension must be the weight's last (in_features)"
         )
-    if b is not None and b.shape != W.shape[:1]:
-        raise RuntimeError(f"linear: the bias has shape {tuple(b.shape)}, not ({W.shape[0]},)")
-    if x.dtype != W.dtype or (b is not None and b.dtype != W.dtype):
+    if bias is not None and bias.shape != shape[:1]:
+        raise RuntimeError(f"linear: the bias has shape {tuple(bias.shape)}, not ({shape[0]},)")
+    if input.dtype != dtype or (bias is not None and bias.dtype != dtype):
         raise RuntimeError(
-            f"linear: the input is {x.dtype}, the weight {W.dtype}: they must have the same dtype "
-            "(input.float(), or module.double())"
+            f"linear: the input is {input.dtype}, the weight {dtype}: they must have the same "
+            "dtype (input.float(), or module.double())"
         )
     return Affine()(input, weight, bias)
 
 
-def _value(name: str, x: Any) -> Any:
-    """The array of a tensor, or an array as it is."""
-    if isinstance(x, Node):
-        return x.value
-    if not hasattr(x, "dtype"):
-        raise TypeError(f"{name}: expected a Tensor, got {type(x).__name__}: mg.tensor(...)?")
-    return x
+def _check_tensors(name: str, *given: Any) -> None:
+    """Raise TypeError for what is no tensor, array or None."""
+    for x in given:
+        if not isinstance(x, Node) and x is not None and not hasattr(x, "dtype"):
+            raise TypeError(f"{name}: expected a Tensor, got {type(x).__name__}: mg.tensor(...)?")
 
 
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
@@ -146,7 +144,8 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     The row `padding_idx` gets no gradient.  Raises IndexError for a number outside [0, V) (on the
     CPU: looking would make a GPU wait), RuntimeError if the input is not of integers.
     """
-    index, rows = _value("embedding", input), weight.shape[0]
+    _check_tensors("embedding", input)
+    index, rows = input.value if isinstance(input, Node) else input, weight.shape[0]
     if index.dtype.kind not in "iu":
         raise RuntimeError(
             f"embedding: expected the input to be of integers, got {index.dtype}: input.long()?"
@@ -315,7 +314,7 @@ def _reduce(loss: Any, reduction: str) -> Any:
 def _check_difference(input: Any, target: Any, reduction: str) -> None:
     """Warn, as PyTorch does, if the shapes differ: a common mistake."""
     _check_reduction(reduction)
-    if tuple(input.shape) != tuple(target.shape):
+    if input.shape != target.shape:
         warnings.warn(
             f"Using a target size {tuple(target.shape)} that is different to the input size "
             f"{tuple(input.shape)}. This will likely lead to incorrect results due to "

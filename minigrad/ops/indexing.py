@@ -32,7 +32,7 @@ def _plain(index: Any, x: Any) -> Index:
     Arrays of the user's are copied: they may be written to before the gradient needs them.
     Raises IndexError for anything but integers and bools.
     """
-    if type(index) is int or (type(index) is slice and index.step is None):
+    if type(index) is int or index is None or (type(index) is slice and index.step is None):
         return index
     if type(index) is tuple:
         return tuple([_plain_part(part, x) for part in index])

@@ -99,8 +99,8 @@ class Joined:
 
     def holds(self, nodes: Sequence[Node]) -> bool:
         """Whether the parts are the values of these nodes, in this order."""
-        values = [node.value for node in nodes]
-        return len(values) == len(self.parts) and all(map(operator.is_, values, self.parts))
+        values = map(operator.attrgetter("value"), nodes)
+        return len(nodes) == len(self.parts) and all(map(operator.is_, values, self.parts))
 
     def fits(self, nodes: Iterable[Node]) -> bool:
         """Whether the values of these nodes have the shapes and the dtype of the parts."""

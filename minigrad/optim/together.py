@@ -6,7 +6,8 @@ On small nets, where a call costs more than what it computes, that is much.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import is_
+from itertools import chain
+from operator import attrgetter, is_, methodcaller
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from minigrad.tensor import Tensor
 SMALL = 2_048  # elements: a call of a rule for so few takes longer than to copy their gradient
 
 State = Mapping[Any, dict[str, Any]]
+
+_value = attrgetter("value")
+_values = methodcaller("values")
 
 
 class Together:
@@ -32,8 +36,8 @@ class Together:
     ) -> None:
         self.all = list(params)
         self.kinds = names
-        self.names = [*names, "step"] if counts else [*names]
-        ready = [p for p in params if all(name in state[p] for name in self.names)]
+        needed = [*names, "step"] if counts else [*names]
+        ready = [p for p in params if all(name in state[p] for name in needed)]
         self.is_complete = len(ready) == len(self.all)  # if not, the first update makes the state
         if ready:
             dtype = ready[0].value.dtype
@@ -43,15 +47,17 @@ class Together:
             ready = [p for p in ready if state[p]["step"].value == t]
         blocks, apart = joined_among(ready)
         small = [p for p in apart if p.value.size <= SMALL and not p.is_joined]
-        if small and (blocks or len(small) > 1):
+        self.members = [members for _, members in blocks]
+        self.small = small if blocks or len(small) > 1 else []
+        if self.small:  # the last block
             room = np.empty(sum(p.value.size for p in small), dtype)
             blocks.append((Joined(room, in_a_row([p.value.shape for p in small])), small))
-        self.members = [members for _, members in blocks]
-        self.params: list[Any] = [p for members in self.members for p in members]
+        self.params: list[Any] = [p for _, members in blocks for p in members]
         known = set(self.params)
         self.others = [p for p in params if p not in known]
         self.states = [state[p] for p in self.params]
-        self.entries = [s[name] for s in self.states for name in self.names]
+        self.keys = [*chain(*self.states)]
+        self.entries = [*chain(*map(_values, self.states))]
         self.steps = [s["step"] for s in self.states] if counts else []
         self.nodes: list[Any] = []
         self.arrays: list[Array] = []
@@ -86,17 +92,18 @@ class Together:
 
     def is_current(self, params: Sequence[Tensor], state: State, names: Sequence[str]) -> bool:
         """Whether all is as it was: parameters and state, their arrays, and who else has these."""
-        entries = [s.get(name) for s in self.states for name in self.names]
+        entries = [*chain(*map(_values, self.states))]
         return (
             self.is_complete
             and names == self.kinds
             and len(params) == len(self.all)
             and all(map(is_, params, self.all))
             and all(map(is_, map(state.get, self.params), self.states))
+            and [*chain(*self.states)] == self.keys
             and all(map(is_, entries, self.entries))
-            and all(map(is_, [node.value for node in self.nodes], self.arrays))
+            and all(map(is_, map(_value, self.nodes), self.arrays))
             and references(self.arrays) == self.references
-            and len({id(step.value) for step in self.steps}) < 2
+            and len({*map(id, map(_value, self.steps))}) < 2
         )
 
     def next_update(self) -> int:
@@ -111,7 +118,12 @@ class Together:
 
     def gather(self) -> Array | None:
         """All gradients side by side; None if one of them does not fit its parameter."""
-        for joined, room, members in zip(self.joined, self.rooms, self.members, strict=True):
+        for p, part in zip(self.small, self.rooms[-1].parts):
+            g = p._grad.value
+            if g.shape != part.shape or g.dtype != part.dtype:
+                return None
+            part[...] = g
+        for joined, room, members in zip(self.joined, self.rooms, self.members):
             gradients = [p._grad for p in members]
             if room.holds(gradients):
                 continue

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Array, Op
+from minigrad.autograd.engine import Array
 from minigrad.cuda import kernels
 from minigrad.device import array_module, device_of
 
@@ -107,7 +107,7 @@ class Saved:
 
 
 def forward(
-    op: Op,
+    op: Any,
     cell: str,
     x: Array,
     h0: Array | None,
@@ -134,10 +134,10 @@ def forward(
     pre = x.reshape(T * B, -1) @ W.T  # (T B, gates H)
     if W_hr is not None:
         if h0 is not None:
-            pre[:B] += h0 @ U.T
+            pre[:B] += h0.reshape(B, -1) @ U.T
         h0, U = None, U @ W_hr
-    batch_sizes = getattr(op, "batch_sizes", None)
-    running = None if batch_sizes is None else xp.asarray(np.array(batch_sizes, np.int32))
+    sizes = op.batch_sizes
+    running = None if sizes is None else xp.asarray(np.array(sizes, np.int32))
     given = [None if a is None else xp.ascontiguousarray(a) for a in (U, b_ih, b_hh, h0, c0)]
 
     def empty(*shape: int, wanted: bool = True) -> Array | None:
@@ -156,7 +156,7 @@ def forward(
     if op.is_recorded:
         projected = None if W_hr is None else y
         op.residuals = Saved(cell, states, cells, made[2], running, given[0], projected, back)
-    return (y, last) if last_cell is None else (y, last, last_cell)
+    return (y, *[op.state(s) for s in (last, last_cell) if s is not None])
 
 
 def backward(
@@ -171,6 +171,7 @@ def backward(
 ) -> tuple[Array | None, ...]:
     """The gradients of x, h0, c0, W, U, b_ih, b_hh and W_hr. `wanted`: which of them to compute.
 
+    Those of the states are (B, H), whatever shape the states were given in.
     Those of all time steps' gates come from the kernel; each of the others from one product.
     """
     gy, gh, gc = (*g, None)[:3]
@@ -196,14 +197,14 @@ def backward(
     gW_hr = None
     if W_hr is not None:
         assert saved.y is not None
-        first = xp.zeros((1, B, U.shape[1]), x.dtype) if h0 is None else h0[None]
+        first = xp.zeros((1, B, U.shape[1]), x.dtype) if h0 is None else h0.reshape(1, B, -1)
         before = xp.concatenate([first, saved.y[:-1]])  # (T, B, P)
         dh = da[0].reshape(B, -1) @ U
         if wanted[7]:
             total = xp.zeros_like(saved.y) if gy is None else xp.array(gy)
             total[:-1] += (to_h[B:] @ U).reshape(T - 1, B, U.shape[1])
             if gh is not None:
-                total[-1] += gh
+                total[-1] += gh.reshape(B, -1)
             gW_hr = total.reshape(T * B, -1).T @ states[1:].reshape(T * B, H)
     gb_ih = to_x.sum(0) if wanted[5] or wanted[6] else None
     gb_hh = to_h.sum(0) if cell == "gru" and wanted[6] else gb_ih

@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Array, Op
+from minigrad.autograd.engine import Array
 from minigrad.cuda import recurrent as kernel
 from minigrad.fused import recurrence, single
 from minigrad.fused.recurrence import empty, fill, scratch, taken
-from minigrad.memory import Joined
 from minigrad.ops.shape import stack
 
 
-class GRU(Op):
+class GRU(recurrence.Recurrent):
     """One layer, in one direction.  With h' the state of the step before,
 
         r = sigmoid(W_r x + b_ir + U_r h' + b_hr)
@@ -31,12 +29,6 @@ class GRU(Op):
     None, each in the order r, z, n.  Gives y (T, B, H), the h of every step, and the last h.
     With `batch_sizes`, only the first batch_sizes[t] sequences still run at step t.
     """
-
-    def __init__(
-        self, batch_sizes: Sequence[int] | None = None, joined: Joined | None = None
-    ) -> None:
-        self.batch_sizes = batch_sizes
-        self.joined = joined
 
     def twin(self, x: Any, h0: Any, W: Any, U: Any, b_ih: Any, b_hh: Any) -> tuple[Any, Any]:
         """The same, step by step, from primitive ops."""
@@ -52,7 +44,7 @@ class GRU(Op):
             h_new = (1 - z) * n + z * h
             h = recurrence.where_running(self.batch_sizes, t, h_new, h)
             y.append(h)
-        return stack(y), h
+        return stack(y), self.state(h)
 
     # A step has four blocks of rows, r z q n.  The first three belong to U h', and with n in place
     # of q they belong to W x.
@@ -110,7 +102,7 @@ class GRU(Op):
 
         if keep:
             self.residuals = gates, states
-        return recurrence.outside(states[1:], B), taken(states[T], B).copy()
+        return recurrence.outside(states[1:], B), self.state(taken(states[T], B).copy())
 
     def vjp(
         self,
@@ -126,7 +118,7 @@ class GRU(Op):
         if isinstance(self.residuals, kernel.Saved):
             wanted = (*map(self.wants, (0, 1)), False, *map(self.wants, (2, 3, 4, 5)))
             gx, gh0, _, *others, _ = kernel.backward(self.residuals, g, x, h0, W, U, wanted)
-            return gx, gh0, *others
+            return gx, self.state(gh0), *others
         if isinstance(self.residuals, _Space):
             return _vjp_single(self, g, x, W, U, b_ih)
         gy, gh = g
@@ -178,7 +170,8 @@ class GRU(Op):
             np.matmul(da, recurrence.columns("x", x).T, gW)
         if gb:
             np.sum(da, 1, out=gb[0])
-        return gx, None if h0 is None else taken(dh, B), *recurrence.gradients(self, room, 2)
+        gh0 = None if h0 is None else self.state(taken(dh, B))
+        return gx, gh0, *recurrence.gradients(self, room, 2)
 
 
 def _local_derivatives(gates: Array, before: Array, local: Array) -> None:
@@ -238,7 +231,7 @@ def _forward_single(
     space = single.lend(_Space, len(x), U.shape[1], W.shape[1], b_ih is not None, x.dtype)
     space.begin(x, h0)
     J, K, half = recurrence.in_one(op, W, U, b_ih, b_hh), space.before.shape[1], space.half
-    np.dot(space.inputs, J[K:], space.Wx)
+    np.matmul(space.inputs, J[K:], space.Wx)
     J = J[:K]
     for times, x_rz, x_n, rzq, rz, r, z, q, n, h, h_new in space.steps:
         times(J, rzq)
@@ -268,22 +261,23 @@ def _vjp_single(
         by_gate[...] = space.gates[run].swapaxes(0, 1)  # (4, n, H): faster than to work on these
         _local_derivatives(by_gate, space.states[run], local)
         space.local[run] = local.swapaxes(0, 1)
-    times_U_T = U.T.dot
+    times_U_T, first = U.T.dot, None if op.wants(1) else space.back[-1][-1]
     for dy, (to_zn, to_rq, da_n, z, da) in zip(dys, space.back):
         # We are at timestep t; dh holds what comes from the steps after it.
         dh += dy
         to_zn *= dh  # h = (1 - z) n + z h': to a_z, a_n
         to_rq *= da_n  # a_n = ... + r q: to a_r, q
-        dh *= z  # h = (1 - z) n + z h': to h'
-        times_U_T(da, U_da)  # a = ... + U h': to h'
-        dh += U_da
+        if da is not first:
+            dh *= z  # h = (1 - z) n + z h': to h'
+            times_U_T(da, U_da)  # a = ... + U h': to h'
+            dh += U_da
     da, by_step, K = space.da, space.local, space.before.shape[1]
     room = recurrence.room_for_gradients(op, W, U, b_ih, is_single=True)
-    np.dot(space.before.T, da, room.array[:K])
+    np.matmul(space.before.T, da, room.array[:K])  # np.dot would clear `out` first
     by_step[:, 2] = by_step[:, 3]  # from here on n in place of q
-    np.dot(space.inputs.T, da, room.array[K:])
+    np.matmul(space.inputs.T, da, room.array[K:])
     return (
-        np.dot(da, W)[:, None] if op.wants(0) else None,
-        dh[None].copy() if op.wants(1) else None,
-        *recurrence.gradients(op, room, 2),
+        da.dot(W)[:, None] if op.wants(0) else None,
+        op.state(dh[None].copy()) if op.wants(1) else None,
+        *recurrence.gradients(op, room),
     )

@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Array, Op
+from minigrad.autograd.engine import Array
 from minigrad.cuda import recurrent as kernel
 from minigrad.fused import recurrence, single
 from minigrad.fused.recurrence import empty, fill, scratch, taken
-from minigrad.memory import Joined
 from minigrad.ops.shape import stack
 
 
-class LSTM(Op):
+class LSTM(recurrence.Recurrent):
     """One layer, in one direction.  With h' and c' the states of the step before,
 
         a = W x + b_ih + U h' + b_hh
@@ -32,12 +30,6 @@ class LSTM(Op):
     and the last h and c.
     With `batch_sizes`, only the first batch_sizes[t] sequences still run at step t.
     """
-
-    def __init__(
-        self, batch_sizes: Sequence[int] | None = None, joined: Joined | None = None
-    ) -> None:
-        self.batch_sizes = batch_sizes
-        self.joined = joined
 
     def twin(
         self, x: Any, h0: Any, c0: Any, W: Any, U: Any, b_ih: Any, b_hh: Any, W_hr: Any
@@ -56,7 +48,7 @@ class LSTM(Op):
             h = recurrence.where_running(self.batch_sizes, t, h_new, h)
             c = recurrence.where_running(self.batch_sizes, t, c_new, c)
             y.append(h)
-        return stack(y), h, c
+        return stack(y), self.state(h), self.state(c)
 
     def forward(
         self,
@@ -123,7 +115,8 @@ class LSTM(Op):
         if keep:
             self.residuals = kept, states
         y = recurrence.outside(states[1:], B)
-        return y, taken(states[T], B).copy(), taken(c_new, B).copy()
+        h, c = taken(states[T], B).copy(), taken(c_new, B).copy()
+        return y, self.state(h), self.state(c)
 
     def vjp(
         self,
@@ -140,7 +133,8 @@ class LSTM(Op):
         """Backpropagation through time; `dv` is the gradient of v, `local` what multiplies it."""
         if isinstance(self.residuals, kernel.Saved):
             wanted = tuple(map(self.wants, range(8)))
-            return kernel.backward(self.residuals, g, x, h0, W, U, wanted, W_hr)
+            gx, gh0, gc0, *others = kernel.backward(self.residuals, g, x, h0, W, U, wanted, W_hr)
+            return gx, self.state(gh0), self.state(gc0), *others
         if isinstance(self.residuals, _Space):
             return *_vjp_single(self, g, x, W, U, b_ih), None
         gy, gh, gc = g
@@ -206,8 +200,8 @@ class LSTM(Op):
             m = np.concatenate([gates[:, 3] * np.tanh(cells[1:]) for gates, cells in kept])
             dh_all = recurrence.columns("dh", recurrence.outside(dhs, B))
             gW_hr = np.matmul(dh_all, recurrence.columns("x", recurrence.outside(m, B)).T)
-        gh0 = None if h0 is None else taken(dh, B)
-        gc0 = None if c0 is None else taken(dc, B)
+        gh0 = None if h0 is None else self.state(taken(dh, B))
+        gc0 = None if c0 is None else self.state(taken(dc, B))
         return gx, gh0, gc0, *recurrence.gradients(self, room, 3), gW_hr
 
 
@@ -265,25 +259,24 @@ class _Space(single.Space):
         o, m = self.gates[:, 4], self.gates[:, 5]
         self.steps = list(zip(self.products(), self.a, fg, ci, self.c[1:], o, m, self.states[1:]))
 
-        self.local, self.dc = np.empty((T, 5, H), dtype), np.empty(H, dtype)
-        self.da = self.local.reshape(T, 5 * H)[:, : 4 * H]
-        to_o, to_c, f = self.local[:, 3], self.local[:, 4], self.gates[:, 2]
-        self.back = list(zip(to_o, to_c, self.local[:, :3], f, self.da))[::-1]
+        # Six blocks, too: the gradient of c', those of a_i a_f a_g a_o, and what o tanh(c) adds to
+        # that of c.  The first is at hand for the step before.
+        self.local, self.dc = np.empty((T + 1, 6, H), dtype), np.empty(H, dtype)
+        self.da = self.local[:-1].reshape(T, 6 * H)[:, H : 5 * H]
+        views = self.local[:, 4], self.local[:, 5], self.local[1:, 0], self.local[:, :4], self.da
+        self.back = list(zip(*views))[::-1]
 
         # For the local derivatives: block by block, (6, n, H), is faster than step by step.
         runs = recurrence.runs_of_steps(T, 16 * H)
-        blocks, slopes = (
-            np.empty((6, runs[0].stop, H), dtype),
-            np.empty((5, runs[0].stop, H), dtype),
-        )
-        ones, self.runs = np.ones_like(slopes), []
+        blocks, slopes = np.empty((2, 6, runs[0].stop, H), dtype)
+        ones, self.runs = np.ones_like(slopes[1:]), []
         ones[2::2] = 0
         for run in runs:
             n = run.stop - run.start
             x, y = blocks[:, :n], slopes[:, :n]
-            products = [(y[i], x[j]) for i, j in enumerate((3, 0, 1, 5, 4))]
+            products = [(y[1 + i], x[j]) for i, j in enumerate((3, 0, 1, 5, 4))]
             by_step = self.gates[run].swapaxes(0, 1), self.local[run].swapaxes(0, 1)
-            self.runs.append((*by_step, x, x[1:], ones[:, :n], y, y[2::2], products))
+            self.runs.append((*by_step, x, x[1:], ones[:, :n], y, y[1:], y[3::2], products))
 
 
 def _forward_single(
@@ -293,7 +286,7 @@ def _forward_single(
     H = U.shape[1]
     space = single.lend(_Space, len(x), H, W.shape[1], b_ih is not None, x.dtype)
     space.begin(x, h0)
-    space.c[0] = 0 if c0 is None else c0[0]
+    space.c[0] = 0 if c0 is None else c0
     J, Uh = space.weights(recurrence.in_one(op, W, U, b_ih, b_hh), space.a)
     half, shift, terms = space.half, space.shift, space.terms
     f_c, g_i = terms[:H], terms[H:]
@@ -312,7 +305,7 @@ def _forward_single(
         add(f_c, g_i, c_new)
         tanh(c_new, m)
         multiply(o, m, h_new)
-    return *space.finish(op), space.c[-1:].copy()
+    return *space.finish(op), op.state(space.c[-1:].copy())
 
 
 def _vjp_single(
@@ -323,30 +316,31 @@ def _vjp_single(
     space: _Space = op.residuals
     dys = space.begin_backward(gy, gh)
     dh, dc = space.dh, space.dc
-    dc[...] = 0 if gc is None else gc[0]
-    for gates, local, blocks, ifgom, ones, slopes, of_tanh, products in space.runs:
+    space.local[-1, 0] = 0 if gc is None else gc
+    for gates, local, blocks, ifgom, ones, all_slopes, slopes, of_tanh, products in space.runs:
         blocks[...] = gates
+        all_slopes[0] = blocks[2]  # c = f c' + i g: to c'
         np.subtract(ones, ifgom, slopes)
         slopes *= ifgom  # sigmoid' = (1 - s) s
         of_tanh += 1  # tanh' = (0 - t) t + 1
         for slope, factor in products:  # c = f c' + i g, h = o m: times g c' i, and m o
             slope *= factor
-        local[...] = slopes
-    times_U_T = U.T.dot
-    for dy, (to_o, to_c, to_ifg, f, da) in zip(dys, space.back):
-        # We are at timestep t; dh and dc hold what comes from the steps after it.
+        local[...] = all_slopes
+    times_U_T, first = U.T.dot, None if op.wants(1) else space.back[-1][-1]
+    for dy, (to_o, to_c, dc_after, to_cifg, da) in zip(dys, space.back):
+        # We are at timestep t; dh and dc_after hold what comes from the steps after it.
         dh += dy
         to_o *= dh  # h = o tanh(c): to a_o ...
         to_c *= dh  # ... and to c
-        dc += to_c
-        to_ifg *= dc  # c = f c' + i g: to a_i, a_f, a_g ...
-        dc *= f  # ... and to c'
-        times_U_T(da, dh)  # a = W x + U h' + b: to h'
+        np.add(dc_after, to_c, dc)
+        to_cifg *= dc  # c = f c' + i g: to c', a_i, a_f, a_g
+        if da is not first:
+            times_U_T(da, dh)  # a = W x + U h' + b: to h'
     room = recurrence.room_for_gradients(op, W, U, b_ih, is_single=True)
-    np.dot(space.rows[:-1].T, space.da, room.array)
+    np.matmul(space.rows[:-1].T, space.da, room.array)  # np.dot would clear `out` first
     return (
-        np.dot(space.da, W)[:, None] if op.wants(0) else None,
-        dh[None].copy() if op.wants(1) else None,
-        dc[None].copy() if op.wants(2) else None,
-        *recurrence.gradients(op, room, 3),
+        space.da.dot(W)[:, None] if op.wants(0) else None,
+        op.state(dh[None].copy()) if op.wants(1) else None,
+        op.state(space.local[:1, 0].copy()) if op.wants(2) else None,
+        *recurrence.gradients(op, room),
     )

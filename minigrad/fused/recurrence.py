@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Array, wrap
+from minigrad.autograd.engine import Array, Op, wrap
 from minigrad.device import array_module
 from minigrad.memory import Joined, aligned, in_a_row
 from minigrad.ops.selection import where
@@ -41,6 +41,27 @@ def _blas_threads() -> int:
 
 
 THREADS = _blas_threads()
+
+
+class Recurrent(Op):
+    """What the ops share: the settings of one application, and the shape of states.
+
+    States are (B, H), or (1, B, H) if they are `stacked`, as those of a layer are.
+    """
+
+    def __init__(
+        self,
+        batch_sizes: Sequence[int] | None = None,
+        joined: Joined | None = None,
+        stacked: bool = False,
+    ) -> None:
+        self.batch_sizes = batch_sizes
+        self.joined = joined
+        self.stacked = stacked
+
+    def state(self, last: Any) -> Any:
+        """A state (B, H), or its gradient, as others know it."""
+        return last[None] if self.stacked else last
 
 
 def lanes(B: int) -> int:
@@ -82,9 +103,10 @@ def kept_or_lent(name: str, keep: bool, *shape: int, like: Array) -> Array:
 
 
 def fill(buffer: Array, given: Array | None) -> Array:
-    """Set a state (H, N) to `given` (B, H), or to zero; the spare columns to zero."""
+    """Set a state (H, N) to `given`, (B, H) or stacked, or to zero; the spare columns to zero."""
     buffer[...] = 0
     if given is not None:
+        given = given.reshape(-1, len(buffer))
         buffer[:, : len(given)] = given.T
     return buffer
 
@@ -196,12 +218,17 @@ def room_for_gradients(
     return _room(W, U, b_ih is not None, is_single)
 
 
-def gradients(op: Any, room: Joined, first: int) -> list[Array | None]:
-    """The gradients of W, U, b_ih and b_hh that are asked for; W is input `first` of the op."""
-    found = [part if op.wants(first + i) else None for i, part in enumerate(room.parts)]
+def gradients(op: Any, room: Joined, first: int | None = None) -> tuple[Array | None, ...]:
+    """Those of W, U, b_ih and b_hh; with `first`, the number of W among the inputs, those wanted.
+
+    (For a single sequence one product gives them all, and the walk drops what is not wanted.)
+    """
+    found = room.parts
+    if first is not None:
+        found = tuple([part if op.wants(first + i) else None for i, part in enumerate(found)])
     if op.joined is not None:
         op.joined.give_back(room)
-    return found if len(found) == 4 else [*found, None, None]
+    return found if len(found) == 4 else (*found, None, None)
 
 
 # --- products ---------------------------------------------------------------------------------
@@ -302,5 +329,5 @@ def where_running(batch_sizes: Sequence[int] | None, t: int, new: Any, old: Any)
 def start(x: Any, given: Any, size: int) -> Any:
     """For the twins: the state (B, H) to start from, zeros if none is given."""
     if given is not None:
-        return given
+        return given.reshape(x.shape[1], size)
     return wrap(array_module(x.value).zeros((x.shape[1], size), x.dtype))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.engine import Array, Op
+from minigrad.autograd.engine import Array
 from minigrad.cuda import recurrent as kernel
 from minigrad.fused import recurrence, single
 from minigrad.fused.recurrence import empty, fill, scratch, taken
@@ -18,7 +18,7 @@ from minigrad.memory import Joined
 from minigrad.ops.shape import stack
 
 
-class RNN(Op):
+class RNN(recurrence.Recurrent):
     """One layer, in one direction.  With h' the state of the step before,
 
         h = tanh(W x + b_ih + U h' + b_hh)        or relu in place of tanh
@@ -33,10 +33,10 @@ class RNN(Op):
         nonlinearity: str = "tanh",
         batch_sizes: Sequence[int] | None = None,
         joined: Joined | None = None,
+        stacked: bool = False,
     ) -> None:
+        super().__init__(batch_sizes, joined, stacked)
         self.nonlinearity = nonlinearity
-        self.batch_sizes = batch_sizes
-        self.joined = joined
 
     def twin(self, x: Any, h0: Any, W: Any, U: Any, b_ih: Any, b_hh: Any) -> tuple[Any, Any]:
         """The same, step by step, from primitive ops."""
@@ -48,7 +48,7 @@ class RNN(Op):
             h_new = a.tanh() if self.nonlinearity == "tanh" else a.relu()
             h = recurrence.where_running(self.batch_sizes, t, h_new, h)
             y.append(h)
-        return stack(y), h
+        return stack(y), self.state(h)
 
     def forward(
         self, x: Array, h0: Array | None, W: Array, U: Array, b_ih: Array | None, b_hh: Array | None
@@ -83,7 +83,7 @@ class RNN(Op):
 
         if self.is_recorded:
             self.residuals = states
-        return recurrence.outside(states[1:], B), taken(states[T], B).copy()
+        return recurrence.outside(states[1:], B), self.state(taken(states[T], B).copy())
 
     def vjp(
         self,
@@ -99,7 +99,7 @@ class RNN(Op):
         if isinstance(self.residuals, kernel.Saved):
             wanted = (*map(self.wants, (0, 1)), False, *map(self.wants, (2, 3, 4, 5)))
             gx, gh0, _, *others, _ = kernel.backward(self.residuals, g, x, h0, W, U, wanted)
-            return gx, gh0, *others
+            return gx, self.state(gh0), *others
         if isinstance(self.residuals, _Space):
             return _vjp_single(self, g, x, W, U, b_ih)
         gy, gh = g
@@ -150,7 +150,8 @@ class RNN(Op):
         if gb:
             np.sum(da_all, 1, out=gb[0])
             gb[1][...] = gb[0]
-        return gx, None if h0 is None else taken(dh, B), *recurrence.gradients(self, room, 2)
+        gh0 = None if h0 is None else self.state(taken(dh, B))
+        return gx, gh0, *recurrence.gradients(self, room, 2)
 
 
 # --- one sequence on the CPU (see single.py) ------------------------------------------------------
@@ -199,16 +200,17 @@ def _vjp_single(
         np.subtract(1, local, local)  # tanh' = 1 - h^2
     else:
         np.sign(h, local)  # relu' = 1 where h > 0
-    times_U_T = U.T.dot
+    times_U_T, first = U.T.dot, None if op.wants(1) else space.back[-1]
     for dy, da in zip(dys, space.back):
         # We are at timestep t; dh holds what comes from the steps after it.
         dh += dy
         da *= dh  # h = tanh(a)
-        times_U_T(da, dh)  # a = W x + U h' + b: to h'
+        if da is not first:
+            times_U_T(da, dh)  # a = W x + U h' + b: to h'
     room = recurrence.room_for_gradients(op, W, U, b_ih, is_single=True)
-    np.dot(space.rows[:-1].T, local, room.array)
+    np.matmul(space.rows[:-1].T, local, room.array)  # np.dot would clear `out` first
     return (
-        np.dot(local, W)[:, None] if op.wants(0) else None,
-        dh[None].copy() if op.wants(1) else None,
-        *recurrence.gradients(op, room, 2),
+        local.dot(W)[:, None] if op.wants(0) else None,
+        op.state(dh[None].copy()) if op.wants(1) else None,
+        *recurrence.gradients(op, room),
     )

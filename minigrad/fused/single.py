@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from minigrad.autograd.engine import Array, Op
+from minigrad.autograd.engine import Array
+from minigrad.fused.recurrence import Recurrent
 
 KEPT = 8  # spaces that each thread keeps ...
 LARGEST = 2**14  # ... with so many numbers in their rows: beyond, making them costs little
@@ -59,17 +60,17 @@ class Space:
 
     def begin(self, x: Array, h0: Array | None) -> None:
         self.x[...] = x[:, 0]
-        self.states[0] = 0 if h0 is None else h0[0]
+        self.states[0] = 0 if h0 is None else h0
 
-    def finish(self, op: Op) -> tuple[Array, Array]:
-        """The states of all steps (T, 1, H) and the last (1, H): copies, this is lent."""
+    def finish(self, op: Recurrent) -> tuple[Array, Array]:
+        """The states of all steps (T, 1, H) and the last: copies, this is lent."""
         if op.is_recorded:
             op.residuals = self
-        return self.states[1:, None].copy(), self.states[-1:].copy()
+        return self.states[1:, None].copy(), op.state(self.states[-1:].copy())
 
     def begin_backward(self, gy: Array | None, gh: Array | None) -> Array:
         """Set dh, and give the gradients of the states (T, H), the last one first."""
-        self.dh[...] = 0 if gh is None else gh[0]
+        self.dh[...] = 0 if gh is None else gh
         dy = np.zeros_like(self.states[1:]) if gy is None else gy[:, 0]
         return dy[::-1]
 

@@ -21,7 +21,7 @@ from minigrad.nn.module import Module
 from minigrad.nn.parameter import empty_parameter
 from minigrad.nn.utils.rnn import PackedSequence
 from minigrad.ops.indexing import flip
-from minigrad.ops.shape import cat, stack
+from minigrad.ops.shape import cat
 
 
 class RNNBase(Module):
@@ -154,7 +154,7 @@ class RNNBase(Module):
         x = input if batched else input.unsqueeze(1)
         if self.batch_first and batched:
             x = x.transpose(0, 1)
-        if not len(x):
+        if not x.shape[0]:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         states = self._states(hx, x, x.shape[1], batched)
         y, last = self._layers(x, states, None)
@@ -185,15 +185,14 @@ class RNNBase(Module):
                 ys: list[Any] = []
                 if i and self.dropout:
                     x = F.dropout(x, self.dropout, self.training)
-            initial = [None if s is None else s[i] for s in states]
+            initial = [s if s is None or len(s) == 1 else s[i : i + 1] for s in states]
             y, *final = self._run(x, initial, weights, batch_sizes, reverse)
             ys.append(y)
             for found, s in zip(last, final, strict=True):
                 found.append(s)
             if len(ys) == directions:
                 x = ys[0] if directions == 1 else cat(ys, -1)
-        # a view is enough for the usual single layer
-        return x, [stack(found) if len(found) > 1 else found[0][None] for found in last]
+        return x, [cat(found) if len(found) > 1 else found[0] for found in last]
 
     def _run(
         self,
@@ -339,7 +338,7 @@ class RNN(RNNBase):
         self.nonlinearity = nonlinearity
 
     def _op(self, batch_sizes: list[int] | None, joined: Joined | None) -> Op:
-        return rnn.RNN(self.nonlinearity, batch_sizes, joined)
+        return rnn.RNN(self.nonlinearity, batch_sizes, joined, stacked=True)
 
 
 class LSTM(RNNBase):
@@ -378,7 +377,7 @@ class LSTM(RNNBase):
                 b_hh[forget] = 0
 
     def _op(self, batch_sizes: list[int] | None, joined: Joined | None) -> Op:
-        return lstm.LSTM(batch_sizes, joined)
+        return lstm.LSTM(batch_sizes, joined, stacked=True)
 
     def extra_repr(self) -> str:
         forget_bias = "" if self.forget_bias is None else f", forget_bias={self.forget_bias}"
@@ -398,7 +397,7 @@ class GRU(RNNBase):
     blocks = 3
 
     def _op(self, batch_sizes: list[int] | None, joined: Joined | None) -> Op:
-        return gru.GRU(batch_sizes, joined)
+        return gru.GRU(batch_sizes, joined, stacked=True)
 
 
 class RNNCellBase(Module):

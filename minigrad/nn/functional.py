@@ -63,6 +63,18 @@ class Affine(Op):
     """
 
     def forward(self, x: Array, W: Array, b: Array | None) -> Array:
+        if W.ndim != 2 or x.ndim == 0 or x.shape[-1] != W.shape[1]:
+            raise RuntimeError(
+                f"linear: an input of shape {x.shape} does not fit a weight of shape {W.shape}: "
+                "the input's last dimension must be the weight's last (in_features)"
+            )
+        if b is not None and b.shape != W.shape[:1]:
+            raise RuntimeError(f"linear: the bias has shape {b.shape}, not ({W.shape[0]},)")
+        if x.dtype != W.dtype or (b is not None and b.dtype != W.dtype):
+            raise RuntimeError(
+                f"linear: the input is {x.dtype}, the weight {W.dtype}: they must have the same "
+                "dtype (input.float(), or module.double())"
+            )
         self.by_step = x.ndim == 3 and _is_by_step(x, W)
         y = x @ W.T if self.by_step else _rows(x).dot(W.T)  # quicker than @
         if b is not None:
@@ -114,20 +126,8 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
 
     Raises RuntimeError if the shapes or the dtypes do not fit.
     """
-    _check_tensors("linear", input, weight, bias)
-    shape, dtype = weight.shape, weight.dtype
-    if len(shape) != 2 or input.ndim == 0 or input.shape[-1] != shape[1]:
-        raise RuntimeError(
-            f"linear: an input of shape {tuple(input.shape)} does not fit a weight of shape "
-            f"{tuple(shape)}: the input's last dimension must be the weight's last (in_features)"
-        )
-    if bias is not None and bias.shape != shape[:1]:
-        raise RuntimeError(f"linear: the bias has shape {tuple(bias.shape)}, not ({shape[0]},)")
-    if input.dtype != dtype or (bias is not None and bias.dtype != dtype):
-        raise RuntimeError(
-            f"linear: the input is {input.dtype}, the weight {dtype}: they must have the same "
-            "dtype (input.float(), or module.double())"
-        )
+    if not (isinstance(input, Node) and isinstance(weight, Node)):
+        _check_tensors("linear", input, weight, bias)
     return Affine()(input, weight, bias)
 
 

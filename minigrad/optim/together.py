@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from operator import attrgetter, is_, methodcaller
+from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,13 @@ SMALL = 2_048  # elements: a call of a rule for so few takes longer than to copy
 State = Mapping[Any, dict[str, Any]]
 
 _value = attrgetter("value")
-_values = methodcaller("values")
+
+
+def _entries(names: list[str]) -> Any:
+    """What takes these entries from a state, as a tuple."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda state: tuple([state[name] for name in names])
 
 
 class Together:
@@ -38,6 +44,7 @@ class Together:
         self.kinds = names
         needed = [*names, "step"] if counts else [*names]
         ready = [p for p in params if all(name in state[p] for name in needed)]
+        self.look = _entries(needed)
         self.is_complete = len(ready) == len(self.all)  # if not, the first update makes the state
         if ready:
             dtype = ready[0].value.dtype
@@ -55,10 +62,9 @@ class Together:
         self.params: list[Any] = [p for _, members in blocks for p in members]
         known = set(self.params)
         self.others = [p for p in params if p not in known]
-        self.states = [state[p] for p in self.params]
-        self.keys = [*chain(*self.states)]
-        self.entries = [*chain(*map(_values, self.states))]
-        self.steps = [s["step"] for s in self.states] if counts else []
+        self.entries = [*chain(*[self.look(state[p]) for p in self.params])]
+        self.steps = [state[p]["step"] for p in self.params] if counts else []
+        self._count(self.steps[0].value if self.steps else None)
         self.nodes: list[Any] = []
         self.arrays: list[Array] = []
         self.references: list[int] = []
@@ -66,7 +72,7 @@ class Together:
             return
 
         likes = [joined for joined, _ in blocks]
-        kinds = [self.params, *[[s[name] for s in self.states] for name in names]]
+        kinds = [self.params, *[[state[p][name] for p in self.params] for name in names]]
         self.nodes += [node for nodes in kinds for node in nodes]
         rows = [side_by_side(likes) for _ in kinds]
         self.joined = rows[0][1]
@@ -92,29 +98,33 @@ class Together:
 
     def is_current(self, params: Sequence[Tensor], state: State, names: Sequence[str]) -> bool:
         """Whether all is as it was: parameters and state, their arrays, and who else has these."""
-        entries = [*chain(*map(_values, self.states))]
-        return (
-            self.is_complete
-            and names == self.kinds
-            and len(params) == len(self.all)
-            and all(map(is_, params, self.all))
-            and all(map(is_, map(state.get, self.params), self.states))
-            and [*chain(*self.states)] == self.keys
-            and all(map(is_, entries, self.entries))
-            and all(map(is_, map(_value, self.nodes), self.arrays))
-            and references(self.arrays) == self.references
-            and len({*map(id, map(_value, self.steps))}) < 2
-        )
+        if not (self.is_complete and names == self.kinds and len(params) == len(self.all)):
+            return False
+        states = map(state.get, self.params)
+        try:
+            return (
+                all(map(is_, params, self.all))
+                and all(map(is_, chain.from_iterable(map(self.look, states)), self.entries))
+                and all(map(is_, map(_value, self.steps), self.updates))
+                and all(map(is_, map(_value, self.nodes), self.arrays))
+                and references(self.arrays) == self.references
+            )
+        except (KeyError, TypeError):  # some state is gone, or one entry of it
+            return False
 
     def next_update(self) -> int:
         """Which update of the parameters this is, from 1."""
         if not self.steps:
             return 2  # all that a rule needs to know that does not count: not the first
-        t = int(self.steps[0].value) + 1
-        updates = np.array(float(t))
+        t = int(self.updates[0]) + 1
+        self._count(np.array(float(t)))
+        return t
+
+    def _count(self, updates: Array) -> None:
+        """Set how many updates there were."""
+        self.updates = [updates] * len(self.steps)
         for step in self.steps:
             step.value = updates
-        return t
 
     def gather(self) -> Array | None:
         """All gradients side by side; None if one of them does not fit its parameter."""

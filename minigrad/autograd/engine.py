@@ -122,9 +122,12 @@ def note_writes(nodes: Iterable[Node]) -> None:
 _last_write = 0
 
 
+_new = object.__new__
+
+
 def wrap(value: Array, op: Op | None = None, requires_grad: bool = False) -> Any:
     """A new node around `value`."""
-    node = object.__new__(Node.result_type)
+    node = _new(Node.result_type)
     node.value = value if value.__class__ is np.ndarray else _as_array(value)
     node.op = op
     node.live = requires_grad
@@ -140,7 +143,6 @@ def _as_array(value: Any) -> Array:
     return np.asarray(value) if isinstance(value, _NUMBERS) else value
 
 
-_new = object.__new__
 _STAR = inspect.Parameter.VAR_POSITIONAL
 _FAST_CALLS: dict[int, Callable[..., Any]] = {}  # by the number of inputs; filled below
 
@@ -224,7 +226,8 @@ class Op:
                     continue
             else:
                 values.append(x)
-                lent = lent or isinstance(x, _ARRAYS)
+                if x is not None:
+                    lent = lent or isinstance(x, _ARRAYS)
             edges.append(None)
         live = live and grad_mode.enabled
         if live:
@@ -354,14 +357,18 @@ class Op:
 
 
 def _call_with_one(self: Op, x: Any) -> Any:
-    if not isinstance(x, Node) or not x.live or not grad_mode.enabled or observers or self.edges:
+    value = x
+    if isinstance(x, Node) and x.live and grad_mode.enabled and not observers and not self.edges:
+        value = x.value
+        self.edges = (x.op or x,)
+    elif x.__class__ is not np.ndarray:
         return Op.__call__(self, x)
-    value = x.value
-    self.edges = (x.op or x,)
     try:
         y = self.forward(value)
     except (ValueError, TypeError) as error:
         raise self._clearer(error, (x,), [value]) from error
+    if value is x:  # an array: a gradient rule is at work
+        return y
     if y.__class__ is not np.ndarray:
         if not isinstance(y, np.generic):
             return self._record([value], y)
@@ -399,7 +406,9 @@ def _call_with_two(self: Op, a: Any, b: Any) -> Any:
     except (ValueError, TypeError) as error:
         raise self._clearer(error, (a, b), [value_a, value_b]) from error
     if y.__class__ is not np.ndarray:
-        return self._record([value_a, value_b], y)
+        if not isinstance(y, np.generic):
+            return self._record([value_a, value_b], y)
+        y = np.asarray(y)
     if self.bilinear:
         self.saved = (None if to_b is None else value_a, None if to_a is None else value_b)
     elif self._saves:
@@ -481,8 +490,7 @@ def _walk(
     cotangents: dict[Op | Node, Any] = {}
     for root, g in zip(roots, gradients, strict=True):
         place = root.op or root
-        held = cotangents.get(place)
-        cotangents[place] = g if held is None else held + g
+        cotangents[place] = cotangents[place] + g if place in cotangents else g
     wanted = {target.edge for target in targets} if targets else set()
     nodes, useful = _oldest_first(cotangents, wanted)
     found: dict[Op | Node, Any] = {}
@@ -504,8 +512,7 @@ def _walk(
         if type(node) is Output:
             node.deliver(g, cotangents)
             continue
-        edges = node.edges
-        assert edges is not None
+        edges: Any = node.edges
         if wanted:
             node.wanted = tuple([edge in useful or edge in wanted for edge in edges])
         elif node.wanted is not None:  # from an earlier pass that kept the graph
@@ -526,13 +533,14 @@ def _walk(
                 continue
             if gx.shape != edge.shape:
                 gx = _fitted(node, gx, edge.shape)
-            held = cotangents.get(edge)
-            cotangents[edge] = gx if held is None else held + gx
+            if edge in cotangents:
+                gx = cotangents[edge] + gx
+            cotangents[edge] = gx
 
-    arrived = []
+    arrived: list[tuple[Any, Any]] = []
     for leaf, g in cotangents.items():
-        if not isinstance(leaf, Node) or (wanted and leaf not in wanted):
-            continue  # an op that leads to nothing wanted
+        if wanted and (leaf not in wanted or not isinstance(leaf, Node)):
+            continue
         arrived.append((leaf, _run_hooks(leaf, g) if leaf.hooks else g))
     if targets is None:
         accumulate(arrived)

@@ -197,8 +197,10 @@ class Optimizer:
         """Forget the gradients (or fill them with zeros) before the next backward pass."""
         for group in self.param_groups:
             for p in group["params"]:
-                if p._grad is not None:
-                    p._grad = None if set_to_none else wrap(np.zeros_like(p._grad.value))
+                if set_to_none:
+                    p._grad = None
+                elif p._grad is not None:
+                    p._grad = wrap(np.zeros_like(p._grad.value))
 
     # --- groups ---------------------------------------------------------------------------------
 

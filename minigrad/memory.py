@@ -119,9 +119,8 @@ class Joined:
 
     def is_alone(self, nodes: int = 1) -> bool:
         """Whether each part is held by so many nodes, 1 or 0, and all by nobody else."""
-        return references(self.parts) == [ALONE + nodes] * len(self.parts) and references(
-            [self.memory]
-        ) == [ALONE + self.views]
+        held = [ALONE + 1 + nodes] * len(self.parts)
+        return references([*self.parts, self.memory]) == [*held, ALONE + self.views]
 
     @property
     def memory(self) -> Array:

@@ -212,7 +212,8 @@ class _Space(single.Space):
         self.Wx = np.empty((T, 3 * H), dtype)
         self.half = np.full(2 * H, 0.5, dtype)  # faster than a number
         a = self.gates.reshape(T, 4 * H)
-        products, rz, rzq = [row.dot for row in self.before], a[:, : 2 * H], a[:, : 3 * H]
+        products = self.products_of(self.rows[:, : H + biased])
+        rz, rzq = a[:, : 2 * H], a[:, : 3 * H]
         xs, h = (self.Wx[:, : 2 * H], self.Wx[:, 2 * H :]), self.states
         self.steps = list(zip(products, *xs, rzq, rz, *self.gates.swapaxes(0, 1), h, h[1:]))
 

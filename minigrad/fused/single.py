@@ -23,6 +23,18 @@ LARGEST = 2**14  # ... with so many numbers in their rows: beyond, making them c
 IN_CACHE = 2**17  # so many weights are read quickly at every step
 
 
+class FirstRow:
+    """What the first step multiplies with J, from `start` on: h' is zero if no h0 is given."""
+
+    start = 0
+
+    def __init__(self, row: Array) -> None:
+        self.row = row
+
+    def dot(self, J: Array, out: Array) -> None:
+        self.row[self.start :].dot(J[self.start :], out)
+
+
 class Space:
     """Room for T steps of H units with D inputs, and what a forward pass leaves for the backward.
 
@@ -45,7 +57,12 @@ class Space:
 
     def products(self) -> list[Any]:
         """For every step, what multiplies its row, or h' if that is faster, with a matrix."""
-        return [row.dot for row in (self.rows if self.together else self.states)[:-1]]
+        return self.products_of(self.rows if self.together else self.states)
+
+    def products_of(self, rows: Array) -> list[Any]:
+        """For every step, what multiplies its part of `rows`, which starts with h'."""
+        self.first = FirstRow(rows[0])
+        return [self.first.dot, *[row.dot for row in rows[1:-1]]]
 
     def weights(self, J: Array, a: Array) -> tuple[Array, Array | None]:
         """The matrix for `products`, and a buffer if they are to be added to `a`, (T, columns).
@@ -61,6 +78,7 @@ class Space:
     def begin(self, x: Array, h0: Array | None) -> None:
         self.x[...] = x[:, 0]
         self.states[0] = 0 if h0 is None else h0
+        self.first.start = len(self.dh) if h0 is None else 0
 
     def finish(self, op: Recurrent) -> tuple[Array, Array]:
         """The states of all steps (T, 1, H) and the last: copies, this is lent."""

@@ -37,6 +37,7 @@ import itertools
 import operator
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from heapq import heappop, heappush
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -434,7 +435,9 @@ class Output(Op):
         self.index = index
         self.shape = op.shape[index]
 
-    def deliver(self, g: Any, cotangents: dict[Op | Node, Any]) -> None:
+    def deliver(
+        self, g: Any, cotangents: dict[Op | Node, Any], ready: list[tuple[int, Op]]
+    ) -> None:
         """Put `g` where the op's rule expects it: in a list with a place for each output.
 
         All outputs share that list: were each to bring its own, the backward pass of the slices of
@@ -444,6 +447,7 @@ class Output(Op):
         held = cotangents.get(op)
         if held is None:  # not setdefault: it would make the list each time
             held = cotangents[op] = [None] * len(op.shape)
+            heappush(ready, (-op.time, op))
         held[self.index] = g if held[self.index] is None else held[self.index] + g
 
 
@@ -487,34 +491,41 @@ def _walk(
     retain_graph: bool,
     create_graph: bool,
 ) -> list[Any]:
-    cotangents: dict[Op | Node, Any] = {}
+    cotangents: dict[Op | Node, Any] = {}  # the gradients sent so far
+    ready: list[tuple[int, Op]] = []  # a heap of the ops among them, the newest first
     for root, g in zip(roots, gradients, strict=True):
-        place = root.op or root
-        cotangents[place] = cotangents[place] + g if place in cotangents else g
+        place: Any = root.op or root
+        if place in cotangents:
+            g = cotangents[place] + g
+        elif place.time:
+            heappush(ready, (-place.time, place))
+        cotangents[place] = g
     wanted = {target.edge for target in targets} if targets else set()
-    nodes, useful = _oldest_first(cotangents, wanted)
+    leading = _leading_to(wanted, cotangents) if wanted else wanted
     found: dict[Op | Node, Any] = {}
 
     # Why the order matters: in b = a + a; c = b + b, the op that made b is sent 1 twice by c.  Were
     # its rule run after the first, `a` would get 1 + 1 now, and 2 + 2 when the second arrives.
-    # Newest first is always right: whatever used a result was made after it.
-    while nodes:
-        node = nodes.pop()
-        g = cotangents.pop(node, None)
-        if g is None:
-            continue  # nothing that was asked about depends on it
+    # Newest first is always right: whatever used a result was made after it, and is either ready
+    # too or behind an op that is, which is newer still.
+    while ready:
+        node = heappop(ready)[1]
+        g = cotangents.pop(node)
         if node.hooks:
             g = _run_hooks(node, g)
-        if wanted and node in wanted:
-            found[node] = g
-            if node not in useful:
+        if wanted:
+            if node in wanted:
+                found[node] = g
+            if node not in leading:
                 continue
         if type(node) is Output:
-            node.deliver(g, cotangents)
+            node.deliver(g, cotangents, ready)
             continue
         edges: Any = node.edges
+        if edges is None:
+            raise RuntimeError(_FREED.format(node))
         if wanted:
-            node.wanted = tuple([edge in useful or edge in wanted for edge in edges])
+            node.wanted = tuple([edge in leading or edge in wanted for edge in edges])
         elif node.wanted is not None:  # from an earlier pass that kept the graph
             node.wanted = None
         if node.time < _last_write:
@@ -529,54 +540,45 @@ def _walk(
             node.edges = node.residuals = None
             node.saved = ()
         for edge, gx in zip(edges, sent):
-            if edge is None or gx is None:
+            if edge is None or gx is None or (wanted and not (edge in leading or edge in wanted)):
                 continue
             if gx.shape != edge.shape:
                 gx = _fitted(node, gx, edge.shape)
             if edge in cotangents:
                 gx = cotangents[edge] + gx
+            elif edge.time:
+                heappush(ready, (-edge.time, edge))
             cotangents[edge] = gx
 
-    arrived: list[tuple[Any, Any]] = []
-    for leaf, g in cotangents.items():
-        if wanted and (leaf not in wanted or not isinstance(leaf, Node)):
-            continue
-        arrived.append((leaf, _run_hooks(leaf, g) if leaf.hooks else g))
+    arrived = [
+        (leaf, _run_hooks(leaf, g) if leaf.hooks else g)
+        for leaf, g in cotangents.items()
+        if not wanted or leaf in wanted
+    ]
     if targets is None:
-        accumulate(arrived)
+        accumulate(arrived)  # type: ignore[arg-type]
         return []
     found.update(arrived)
     return [found.get(target.edge) for target in targets]
 
 
-def _oldest_first(
-    starts: Iterable[Op | Node], wanted: set[Op | Node]
-) -> tuple[list[Op], set[Op | Node]]:
-    """All ops that lie behind `starts`, in the order in which they were applied, and as a set.
-
-    If there are `wanted` nodes: only those and the ops that lead to them, and a set of the latter.
-    """
-    nodes = [start for start in starts if isinstance(start, Op)]
+def _leading_to(wanted: set[Any], starts: Iterable[Op | Node]) -> set[Any]:
+    """The ops behind `starts`, and these themselves, that used a `wanted` value, however far on."""
+    nodes: list[Any] = [start for start in starts if start.time]
     seen: set[Any] = {None, *nodes}
     for node in nodes:  # the list grows as we go
-        edges = node.edges
-        if edges is None:
-            if node in wanted:
-                continue
+        if node.edges is None and node not in wanted:
             raise RuntimeError(_FREED.format(node))
-        for edge in edges:
+        for edge in node.edges or ():
             if edge not in seen:
                 seen.add(edge)
-                if edge.time:  # type: ignore[union-attr]
-                    nodes.append(edge)  # type: ignore[arg-type]
-    nodes.sort(key=_time)
-    if not wanted:
-        return nodes, seen
-    useful: set[Op | Node] = set()
-    for node in nodes:
-        if any(edge in wanted or edge in useful for edge in node.edges or ()):
-            useful.add(node)
-    return [node for node in nodes if node in useful or node in wanted], useful
+                if edge.time:
+                    nodes.append(edge)
+    leading: set[Any] = set()
+    for node in sorted(nodes, key=_time):
+        if any(edge in wanted or edge in leading for edge in node.edges or ()):
+            leading.add(node)
+    return leading
 
 
 _FREED = (

@@ -272,12 +272,11 @@ class Op:
             self.saved = self._keep((*values, y))
         if type(y) is tuple:
             self.shape = [part.shape for part in y]
-            return tuple(
-                [
-                    wrap(part, Output(self, i), True) if part.dtype.kind == "f" else wrap(part)
-                    for i, part in enumerate(y)
-                ]
-            )
+            nodes = []
+            for i, part in enumerate(y):
+                op = Output(self, i, part.shape) if part.dtype.kind == "f" else None
+                nodes.append(wrap(part, op, op is not None))
+            return tuple(nodes)
         self.shape = y.shape
         return wrap(y, self, True)
 
@@ -323,7 +322,10 @@ class Op:
                 nodes.append(edge)
             elif type(value) is tuple:
                 nodes.append(
-                    tuple(wrap(part, Output(self, j), True) for j, part in enumerate(value))
+                    tuple(
+                        wrap(part, Output(self, j, part.shape), True)
+                        for j, part in enumerate(value)
+                    )
                 )
             else:
                 nodes.append(wrap(value, edge, True))
@@ -429,11 +431,11 @@ _FAST_CALLS.update({1: _call_with_one, 2: _call_with_two})
 class Output(Op):
     """Output number `index` of an op that has several: it stands between that op and its users."""
 
-    def __init__(self, op: Op, index: int) -> None:
-        self.edges: Sequence[Op] = [op]
+    def __init__(self, op: Op, index: int, shape: tuple[int, ...]) -> None:
+        self.edges: Sequence[Op] = (op,)
         self.time = tick()
         self.index = index
-        self.shape = op.shape[index]
+        self.shape = shape
 
     def deliver(
         self, g: Any, cotangents: dict[Op | Node, Any], ready: list[tuple[int, Op]]

@@ -76,6 +76,8 @@ def _targets(name: str, inputs: Any) -> list[Node]:
 
 def _starts(outputs: Any, given: Any, create_graph: bool) -> tuple[list[Node], list[Any]]:
     """The outputs, one or several, and the gradient to start from at each."""
+    if given is None and isinstance(outputs, Node):
+        return [outputs], [_starting_gradient(outputs, None, create_graph)]
     roots = [outputs] if isinstance(outputs, Node) else list(outputs)
     gradients = [given] * len(roots) if given is None or isinstance(given, Node) else list(given)
     if len(gradients) != len(roots) or (isinstance(given, Node) and len(roots) != 1):

@@ -265,7 +265,8 @@ def _vjp_single(
     times_U_T, first = U.T.dot, None if op.wants(1) else space.back[-1][-1]
     for dy, (to_zn, to_rq, da_n, z, da) in zip(dys, space.back):
         # We are at timestep t; dh holds what comes from the steps after it.
-        dh += dy
+        if dy is not None:
+            dh += dy
         to_zn *= dh  # h = (1 - z) n + z h': to a_z, a_n
         to_rq *= da_n  # a_n = ... + r q: to a_r, q
         if da is not first:

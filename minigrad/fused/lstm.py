@@ -329,7 +329,8 @@ def _vjp_single(
     times_U_T, first = U.T.dot, None if op.wants(1) else space.back[-1][-1]
     for dy, (to_o, to_c, dc_after, to_cifg, da) in zip(dys, space.back):
         # We are at timestep t; dh and dc_after hold what comes from the steps after it.
-        dh += dy
+        if dy is not None:
+            dh += dy
         to_o *= dh  # h = o tanh(c): to a_o ...
         to_c *= dh  # ... and to c
         np.add(dc_after, to_c, dc)

@@ -203,7 +203,8 @@ def _vjp_single(
     times_U_T, first = U.T.dot, None if op.wants(1) else space.back[-1]
     for dy, da in zip(dys, space.back):
         # We are at timestep t; dh holds what comes from the steps after it.
-        dh += dy
+        if dy is not None:
+            dh += dy
         da *= dh  # h = tanh(a)
         if da is not first:
             times_U_T(da, dh)  # a = W x + U h' + b: to h'

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Any, TypeVar
 
 import numpy as np
@@ -86,11 +88,16 @@ class Space:
             op.residuals = self
         return self.states[1:, None].copy(), op.state(self.states[-1:].copy())
 
-    def begin_backward(self, gy: Array | None, gh: Array | None) -> Array:
-        """Set dh, and give the gradients of the states (T, H), the last one first."""
+    def begin_backward(self, gy: Array | None, gh: Array | None) -> Iterable[Array | None]:
+        """Set dh, and give the gradients of the states, the last one first: None, or (H,) each."""
         self.dh[...] = 0 if gh is None else gh
-        dy = np.zeros_like(self.states[1:]) if gy is None else gy[:, 0]
-        return dy[::-1]
+        if gy is None:
+            return repeat(None)
+        earlier = gy[:-1]
+        if not gy.item(0) and earlier.tobytes() == bytes(earlier.nbytes):
+            self.dh += gy[-1, 0]  # only the last state was used, as for a forecast
+            return repeat(None)
+        return gy[::-1, 0]
 
 
 S = TypeVar("S", bound=Space)

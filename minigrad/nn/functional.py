@@ -91,7 +91,9 @@ class Affine(Op):
             gx = gx if x.ndim == 2 else gx.reshape(x.shape)
         if self.wants(1):
             gW = _sum_of_products(g, x) if by_step else product(rows.T, _rows(x))
-        gb = reductions.total(rows, 0) if self.wants(2) else None
+        gb = None
+        if self.wants(2):
+            gb = rows[0] if len(rows) == 1 else reductions.total(rows, 0)
         return gx, gW, gb
 
 

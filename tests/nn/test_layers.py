@@ -90,8 +90,14 @@ def test_linear_refuses() -> None:
             layer(mg.tensor(x))
     with pytest.raises(RuntimeError, match=r"float64.*float32.*same dtype"):
         layer(mg.tensor(np.zeros(3)))
-    with pytest.raises(TypeError, match="expected a Tensor, got list"):
-        layer([1.0, 2.0, 3.0])
+    x, W = mg.ones(3), layer.weight
+    for wrong in ([[1.0], W], [None, W], [x, [1.0]], [x, None], [x, W, [1.0, 2.0]], [x, W, 0.0]):
+        with pytest.raises(TypeError, match="linear: expected a Tensor, got "):
+            F.linear(*wrong)
+    with pytest.raises(TypeError, match="embedding: expected a Tensor, got NoneType"):
+        F.embedding(None, W)
+    with pytest.raises(RuntimeError, match="must have the same dtype"):
+        F.linear(x, W, mg.ones(2, dtype=mg.float64))
     with pytest.raises(RuntimeError, match="bias has shape"):
         F.linear(leaf([1.0]), leaf([[1.0]]), leaf([1.0, 2.0]))
 

@@ -43,7 +43,7 @@ class Together:
         self.all = list(params)
         self.kinds = names
         needed = [*names, "step"] if counts else [*names]
-        ready = [p for p in params if all(name in state[p] for name in needed)]
+        ready = [p for p in params if all(state[p].get(name) is not None for name in needed)]
         self.look = _entries(needed)
         self.is_complete = len(ready) == len(self.all)  # if not, the first update makes the state
         if ready:

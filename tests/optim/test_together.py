@@ -281,12 +281,23 @@ class World:
 
     def write_state(self, i: int, how: str) -> None:
         params = list(self.net.parameters())
-        state = self.optimizers[0].state[params[i % len(params)]]
+        p, states = params[i % len(params)], self.optimizers[0].state
+        state = states[p]
+        if how == "gone":
+            del states[p]
+        elif how == "elsewhere":
+            states[p] = {name: tensor + 1.0 for name, tensor in state.items()}
+        elif how == "first" and state:
+            del state[next(iter(state))]
         for name, tensor in list(state.items()):
             if how == "new":
                 state[name] = tensor + 1.0
-            elif how == "in place" or name == "step":
+            elif how == "in place" or (how == "count" and name == "step"):
                 tensor.add_(1.0)
+            elif how == "same":
+                state[name] = tensor.clone()
+            elif how == "none" and name != "step":
+                state[name] = None
 
     def backward(self, seed: int, B: int) -> None:
         self.loss(seed, B).backward()
@@ -316,6 +327,8 @@ class World:
         for held, was in self.seen:
             assert np.array_equal(np.asarray(held), was)
 
+
+WAYS_TO_REPLACE = ["gone", "elsewhere", "first", "same"]  # a state, or what is in it
 
 index, seed = st.integers(0, 11), st.integers(0, 99)
 how_to_look = st.sampled_from(["detach", "numpy", "part", "copy"])
@@ -352,6 +365,7 @@ actions = st.one_of(
     st.tuples(st.just("freeze"), index),
     st.tuples(st.just("set_option"), st.sampled_from(["amsgrad", "momentum", "centered", "lr"])),
     st.tuples(st.just("forget"), index, st.booleans()),
+    st.tuples(st.just("write_state"), index, st.sampled_from(WAYS_TO_REPLACE)),
     st.tuples(st.just("add_group")),
     st.tuples(st.just("optimize"), st.sampled_from(sorted(RULES)), st.sampled_from(["one"])),
     st.tuples(st.just("optimize_more"), st.sampled_from(sorted(RULES))),
@@ -408,7 +422,7 @@ BETWEEN: list[list[Any]] = [
         for how in ("detach", "numpy")
         for clip in ("norm", "value")
     ],
-    *[[("write_state", 2, how)] for how in ("new", "in place", "count")],
+    *[[("write_state", 2, how)] for how in ("new", "in place", "count", "none", *WAYS_TO_REPLACE)],
     *[[("backward", 5, 2), ("write", i, "swap"), ("step",)] for i in (0, 2)],
     *[[("set_option", name)] for name in ("amsgrad", "momentum", "centered", "lr")],
     [("save",), ("train", 9, 2, True, ""), ("load", False, True)],
@@ -470,17 +484,18 @@ def test_a_gradient_that_is_something_else_too_is_left_where_it_is(what: str) ->
     np.testing.assert_allclose(W.tolist(), np.array(was[0]) - 0.1 * step, rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["first.weight_hh_l0", "out.bias"])
 @pytest.mark.parametrize("wrong", ["dtype", "shape"])
-def test_a_gradient_that_no_longer_fits_is_refused_as_one_by_one(wrong: str) -> None:
+def test_a_gradient_that_no_longer_fits_is_refused_as_one_by_one(wrong: str, name: str) -> None:
     """With what comes before it updated, and nothing else."""
     found = []
     for context in (nullcontext(), one_by_one()):
         with context:
             world = World("LSTM", "Adam", "one")
-            for name, *arguments in trained(2, 0, 1, 2):
-                getattr(world, name)(*arguments)
-            p = world.net.first.weight_hh_l0
-            p._grad = mg.ones(*p.shape) if wrong == "dtype" else mg.ones(2, dtype=mg.float64)
+            for action, *arguments in trained(2, 0, 1, 2):
+                getattr(world, action)(*arguments)
+            p = world.net.get_parameter(name)
+            p._grad = mg.ones(*p.shape) if wrong == "dtype" else mg.ones(1, dtype=mg.float64)
             with pytest.raises(RuntimeError, match="was it changed after backward"):
                 world.step()
             found.append(world.values())

@@ -429,6 +429,7 @@ BETWEEN: list[list[Any]] = [
     [("save",), ("train", 9, 2, True, ""), ("load", True, False)],
     [("freeze", 0), *trained(2, 7, 8), ("freeze", 0)],
     [("freeze", 0), *trained(2, 7, 8), ("freeze", 0), ("freeze", 1), *trained(2, 7)],
+    [("freeze", -1), *trained(2, 7, 8), ("freeze", -1)],
     [("forget", 1, True)],
     [("forget", 1, False)],
     [("copy", "deepcopy")],
@@ -500,3 +501,21 @@ def test_a_gradient_that_no_longer_fits_is_refused_as_one_by_one(wrong: str, nam
                 world.step()
             found.append(world.values())
     same(*found)
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_parameters_of_two_dtypes_keep_them(rule: str) -> None:
+    found = []
+    for context in (nullcontext(), one_by_one()):
+        with context:
+            kinds = [(2, mg.float32), (3, mg.float64), (4, mg.float32), (1, mg.float64)]
+            params = [nn.Parameter(mg.ones(n, dtype=dtype)) for n, dtype in kinds]
+            optimizer = RULES[rule](params)
+            for i in range(3):
+                for p in params:
+                    p.grad = mg.full(p.shape, i + 0.1, dtype=p.dtype)
+                optimizer.step()
+            found.append([p.value for p in params])
+    assert [value.dtype for value in found[0]] == [dtype for _, dtype in kinds]
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
 
+from minigrad.autograd import engine
 from minigrad.autograd.engine import run_backward, wrap
 from minigrad.autograd.grad_mode import no_grad
 from minigrad.device import new_on
@@ -111,6 +112,34 @@ def test_no_state_means_zeros(op: Any, B: int) -> None:
         got, gradients = run(function, [None] * states)
         for a, b in zip([*got, *gradients], [*expected, *expected_gradients], strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("op", [RNN, GRU, LSTM])
+@pytest.mark.parametrize("B", [1, 2])
+def test_each_weight_alone_gets_its_gradient(
+    op: Any, B: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is sent to the others of a batch is nothing, not what happens to be in memory."""
+    rng = np.random.default_rng(B)
+    blocks, states = {RNN: (1, 1), GRU: (3, 1), LSTM: (4, 2)}[op]
+    rows = 4 * blocks
+    shapes = (3, B, 2), (rows, 2), (rows, 4), (rows,), (rows,)
+    inputs = [wrap(rng.standard_normal(shape), None, True) for shape in shapes]
+    others = [None] if op is LSTM else []
+
+    observer = Mock()
+    monkeypatch.setattr(engine, "observers", [observer])
+
+    def run(wanted: list[Any]) -> list[Any]:
+        y, *_ = op()(inputs[0], *[None] * states, *inputs[1:], *others)
+        return run_backward([y], [np.cos(y.value)], wanted)
+
+    expected = run(inputs)
+    for i, x in enumerate(inputs):
+        np.testing.assert_array_equal(run([x])[0], expected[i])
+        if B > 1:
+            _, _, sent = observer.backward.call_args.args
+            assert sum(g is not None for g in sent) == 1
 
 
 def test_gradients_with_blocks_equal_those_without() -> None:

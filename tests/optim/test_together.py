@@ -464,6 +464,19 @@ def test_any_program_gives_what_it_gives_one_by_one(
     check(net, rule, groups, program)
 
 
+@pytest.mark.parametrize("rule", sorted(RULES))
+@pytest.mark.parametrize("B", [1, 2])
+def test_nothing_is_joined_again_when_nothing_happens_between_steps(rule: str, B: int) -> None:
+    world = World("LSTM", rule, "one")
+    for name, *arguments in trained(B, 0, 1, 2):
+        getattr(world, name)(*arguments)
+    together = world.optimizers[0]._together[0]
+    assert not together.others
+    for name, *arguments in trained(B, 3, 4):
+        getattr(world, name)(*arguments)
+    assert world.optimizers[0]._together[0] is together
+
+
 @pytest.mark.parametrize("what", ["its state", "another's value"])
 def test_a_gradient_that_is_something_else_too_is_left_where_it_is(what: str) -> None:
     """No update of the state, or of the other parameter, is lost."""

@@ -96,6 +96,8 @@ def test_linear_refuses() -> None:
             F.linear(*wrong)
     with pytest.raises(TypeError, match="embedding: expected a Tensor, got NoneType"):
         F.embedding(None, W)
+    with pytest.raises(RuntimeError, match=r"does not fit a weight of shape \(3,\)"):
+        F.linear(x, mg.ones(3))
     with pytest.raises(RuntimeError, match="must have the same dtype"):
         F.linear(x, W, mg.ones(2, dtype=mg.float64))
     with pytest.raises(RuntimeError, match="bias has shape"):

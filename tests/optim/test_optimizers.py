@@ -354,8 +354,9 @@ def test_closure_zero_grad_and_repr():
     optimizer.zero_grad(set_to_none=False)
     assert np.array_equal(p.grad.value, [0, 0])
     assert np.array_equal(grad.value, [6, 6])
-    optimizer.zero_grad()
-    assert p.grad is None
+    for set_to_none in (True, False):  # where there is none, none is made
+        optimizer.zero_grad(set_to_none)
+        assert p.grad is None
     optimizer.step()
     assert np.array_equal(p.value, [1.5, 1.5])
     assert "SGD (\nParameter Group 0\n    dampening: 0\n    lr: 0.25" in repr(optimizer)

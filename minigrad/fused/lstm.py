@@ -254,6 +254,7 @@ class _Space(single.Space):
         steps = cells[:-1].reshape(T, 6 * H)
         self.gates, self.c = cells[:-1].reshape(T, 6, H), cells[::6]
         self.terms = np.empty(2 * H, dtype)
+        self.f_c, self.g_i = self.terms[:H], self.terms[H:]
         self.half, self.shift = (v.repeat(H) for v in _sigmoid_by_tanh(cells))
         ci, fg, self.a = steps[:, : 2 * H], steps[:, 2 * H : 4 * H], steps[:, H : 5 * H]
         o, m = self.gates[:, 4], self.gates[:, 5]
@@ -288,8 +289,8 @@ def _forward_single(
     space.begin(x, h0)
     space.c[0] = 0 if c0 is None else c0
     J, Uh = space.weights(recurrence.in_one(op, W, U, b_ih, b_hh), space.a)
-    half, shift, terms = space.half, space.shift, space.terms
-    f_c, g_i = terms[:H], terms[H:]
+    half, shift = space.half, space.shift
+    terms, f_c, g_i = space.terms, space.f_c, space.g_i
     multiply, add, tanh = np.multiply, np.add, np.tanh
     for times, a, fg, ci, c_new, o, m, h_new in space.steps:  # `a` becomes the gates i f g o
         if Uh is None:

@@ -103,7 +103,7 @@ def _starting_gradient(root: Node, given: Any, create_graph: bool) -> Any:
                 f"{tuple(value.shape)}: reduce it (.sum(), .mean()), or pass the gradient with "
                 "respect to it"
             )
-        one = value.copy()
+        one = np.empty_like(value)
         one.fill(1)  # a third of what np.ones_like takes
         return wrap(one) if create_graph else one
     given = given if isinstance(given, Node) else wrap(given)

@@ -129,14 +129,16 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     Raises RuntimeError if the shapes or the dtypes do not fit.
     """
     if not (isinstance(input, Node) and isinstance(weight, Node)):
-        _check_tensors("linear", input, weight, bias)
+        _check_tensors("linear", input, weight)
+    if not (bias is None or isinstance(bias, Node)):
+        _check_tensors("linear", bias)
     return Affine()(input, weight, bias)
 
 
 def _check_tensors(name: str, *given: Any) -> None:
-    """Raise TypeError for what is no tensor, array or None."""
+    """Raise TypeError for what is neither tensor nor array."""
     for x in given:
-        if not isinstance(x, Node) and x is not None and not hasattr(x, "dtype"):
+        if not isinstance(x, Node) and not hasattr(x, "dtype"):
             raise TypeError(f"{name}: expected a Tensor, got {type(x).__name__}: mg.tensor(...)?")
 
 

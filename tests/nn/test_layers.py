@@ -90,8 +90,15 @@ def test_linear_refuses() -> None:
             layer(mg.tensor(x))
     with pytest.raises(RuntimeError, match=r"float64.*float32.*same dtype"):
         layer(mg.tensor(np.zeros(3)))
-    with pytest.raises(TypeError, match="expected a Tensor, got list"):
-        layer([1.0, 2.0, 3.0])
+    for x, name in (([1.0, 2.0, 3.0], "list"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=f"expected a Tensor, got {name}"):
+            layer(x)
+    with pytest.raises(TypeError, match="linear: expected a Tensor, got list"):
+        F.linear(leaf([1.0]), leaf([[1.0]]), [1.0])
+    with pytest.raises(TypeError, match="linear: expected a Tensor, got NoneType"):
+        F.linear(leaf([1.0]), None)
+    with pytest.raises(TypeError, match="embedding: expected a Tensor, got NoneType"):
+        F.embedding(None, layer.weight)
     with pytest.raises(RuntimeError, match="bias has shape"):
         F.linear(leaf([1.0]), leaf([[1.0]]), leaf([1.0, 2.0]))
 

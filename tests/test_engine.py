@@ -279,6 +279,19 @@ def test_a_freed_graph_above_is_no_matter_to_gradients_below() -> None:
     y = (h * 3.0).sum()
     (g,) = mg.grad(y, h)  # h's own history is gone, but not needed
     np.testing.assert_array_equal(g.value, [3.0, 3.0])
+    total, doubled, _ = Parts()(x)
+    total.backward()
+    (g,) = mg.grad((doubled * h).sum(), doubled)
+    np.testing.assert_array_equal(g.value, [1.0, 4.0])
+
+
+def test_but_it_is_to_one_that_may_lie_above_it() -> None:
+    x = leaf([1.0, 2.0])
+    h = x * x
+    h.sum().backward()
+    for y in (h * 3.0, h * x):
+        with pytest.raises(RuntimeError, match="second time"):
+            mg.grad(y.sum(), [h, x], allow_unused=True)
 
 
 # --- grad() with inputs -------------------------------------------------------------------------
@@ -421,6 +434,15 @@ def test_hooks_run_for_wanted_inputs_and_with_create_graph() -> None:
     assert g.item() == 54.0
     (h,) = mg.grad(g, x)
     assert h.item() == 72.0  # 2 * 6 * 3, and the hook once more
+
+
+def test_hooks_do_not_run_where_nothing_was_asked() -> None:
+    x, z = leaf(3.0), leaf(2.0)
+    other = z * z
+    other.register_hook(lambda g: pytest.fail("nobody asked"))
+    (g,) = mg.grad([x * x, other], x)
+    assert g.item() == 6.0
+    assert mg.grad(other, x, allow_unused=True) == (None,)
 
 
 def test_retain_grad() -> None:

@@ -37,7 +37,7 @@ import itertools
 import operator
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -494,16 +494,18 @@ def _walk(
     create_graph: bool,
 ) -> list[Any]:
     cotangents: dict[Op | Node, Any] = {}  # the gradients sent so far
-    ready: list[tuple[int, Op]] = []  # a heap of the ops among them, the newest first
     for root, g in zip(roots, gradients, strict=True):
         place: Any = root.op or root
-        if place in cotangents:
-            g = cotangents[place] + g
-        elif place.time:
-            heappush(ready, (-place.time, place))
-        cotangents[place] = g
+        cotangents[place] = cotangents[place] + g if place in cotangents else g
     wanted = {target.edge for target in targets} if targets else set()
     leading = _leading_to(wanted, cotangents) if wanted else wanted
+    # The ops among the cotangents, as a heap, the newest first.
+    ready: list[tuple[int, Any]] = [
+        (-place.time, place)
+        for place in cotangents
+        if place.time and (not wanted or place in leading or place in wanted)
+    ]
+    heapify(ready)
     found: dict[Op | Node, Any] = {}
 
     # Why the order matters: in b = a + a; c = b + b, the op that made b is sent 1 twice by c.  Were
@@ -569,8 +571,8 @@ def _leading_to(wanted: set[Any], starts: Iterable[Op | Node]) -> set[Any]:
     nodes: list[Any] = [start for start in starts if start.time]
     seen: set[Any] = {None, *nodes}
     for node in nodes:  # the list grows as we go
-        if node.edges is None and node not in wanted:
-            raise RuntimeError(_FREED.format(node))
+        if node.edges is None and any(target.time < node.time for target in wanted):
+            raise RuntimeError(_FREED.format(node))  # who knows whether they lie behind it
         for edge in node.edges or ():
             if edge not in seen:
                 seen.add(edge)

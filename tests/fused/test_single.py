@@ -59,8 +59,9 @@ def test_gradients_that_are_zero_but_for_one_entry(kind: Any, at: tuple[int, int
 
 
 @pytest.mark.parametrize("kind", CELLS)
-def test_a_state_is_of_its_own_call(kind: Any) -> None:
+def test_a_state_is_of_its_own_call(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls with and without one, whose gradient is wanted or not, take turns in one space."""
+    monkeypatch.setattr(single, "_kept", threading.local())
     net, x = layer(kind), random(4)
     parameters = list(net.parameters())
     h = [mg.ones(1, 1, 5, dtype=mg.float64, requires_grad=True) for _ in range(2)]

@@ -314,6 +314,9 @@ def test_grad_of_unused_inputs() -> None:
     gx, gz = mg.grad(x * x, [x, z], allow_unused=True)
     assert gx.item() == 4.0
     assert gz is None
+    (x * x).backward(inputs=[x, z])
+    assert gradient(x) == 4.0
+    assert z.grad is None
 
 
 def test_grad_of_what_requires_none() -> None:
@@ -351,6 +354,9 @@ def test_several_outputs_of_grad() -> None:
     np.testing.assert_array_equal(g.value, [32.0, 34.0])
     (g,) = mg.grad([x.sum(), x.sum()], x)
     np.testing.assert_array_equal(g.value, [2.0, 2.0])
+    y = (x * 3.0).sum()
+    (g,) = mg.grad([y, y], x)
+    np.testing.assert_array_equal(g.value, [6.0, 6.0])
     (g,) = mg.grad(x, x, wrap(np.array([5.0, 6.0])))
     np.testing.assert_array_equal(g.value, [5.0, 6.0])
 
@@ -401,7 +407,8 @@ def test_hooks_replace_in_order_and_can_be_removed() -> None:
 
 def test_a_hook_on_one_of_several_outputs() -> None:
     x = leaf([1.0, 2.0])
-    total, doubled, _ = Parts()(x)
+    total, doubled, counted = Parts()(x)
+    assert (total.requires_grad, counted.requires_grad) == (True, False)
     seen: list[Any] = []
     doubled.register_hook(lambda g: seen.append(g.value) or g * 0.0)
     (total * doubled).sum().backward()
@@ -440,8 +447,9 @@ def test_hooks_do_not_run_where_nothing_was_asked() -> None:
     x, z = leaf(3.0), leaf(2.0)
     other = z * z
     other.register_hook(lambda g: pytest.fail("nobody asked"))
-    (g,) = mg.grad([x * x, other], x)
-    assert g.item() == 6.0
+    for outputs in ([x * x, other], x * x + other):
+        (g,) = mg.grad(outputs, x, retain_graph=True)
+        assert g.item() == 6.0
     assert mg.grad(other, x, allow_unused=True) == (None,)
 
 
@@ -793,6 +801,7 @@ def test_grad_of_no_inputs_touches_nothing() -> None:
     x = leaf(2.0)
     with pytest.raises(RuntimeError, match="non-empty"):
         mg.grad(x * x, [])
+    assert engine.run_backward([x * x], [np.array(1.0)], []) == []
     assert x.grad is None
 
 

@@ -101,6 +101,11 @@ def test_linear_refuses() -> None:
         F.embedding(None, layer.weight)
     with pytest.raises(RuntimeError, match="bias has shape"):
         F.linear(leaf([1.0]), leaf([[1.0]]), leaf([1.0, 2.0]))
+    with pytest.raises(RuntimeError, match="same dtype"):
+        F.linear(leaf([1.0]), leaf([[1.0]]), leaf([1.0]).float())
+    for weight in (leaf([1.0]), leaf([[[1.0]]])):
+        with pytest.raises(RuntimeError, match="does not fit a weight"):
+            F.linear(leaf([1.0]), weight)
 
 
 @pytest.mark.parametrize("elementwise_affine", [True, False])

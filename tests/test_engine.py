@@ -279,6 +279,19 @@ def test_a_freed_graph_above_is_no_matter_to_gradients_below() -> None:
     y = (h * 3.0).sum()
     (g,) = mg.grad(y, h)  # h's own history is gone, but not needed
     np.testing.assert_array_equal(g.value, [3.0, 3.0])
+    total, doubled, _ = Parts()(x)
+    total.backward()
+    (g,) = mg.grad((doubled * h).sum(), doubled)
+    np.testing.assert_array_equal(g.value, [1.0, 4.0])
+
+
+def test_but_it_is_to_one_that_may_lie_above_it() -> None:
+    x = leaf([1.0, 2.0])
+    h = x * x
+    h.sum().backward()
+    for y in (h * 3.0, h * x):
+        with pytest.raises(RuntimeError, match="second time"):
+            mg.grad(y.sum(), [h, x], allow_unused=True)
 
 
 # --- grad() with inputs -------------------------------------------------------------------------
@@ -301,6 +314,9 @@ def test_grad_of_unused_inputs() -> None:
     gx, gz = mg.grad(x * x, [x, z], allow_unused=True)
     assert gx.item() == 4.0
     assert gz is None
+    (x * x).backward(inputs=[x, z])
+    assert gradient(x) == 4.0
+    assert z.grad is None
 
 
 def test_grad_of_what_requires_none() -> None:
@@ -338,16 +354,20 @@ def test_several_outputs_of_grad() -> None:
     np.testing.assert_array_equal(g.value, [32.0, 34.0])
     (g,) = mg.grad([x.sum(), x.sum()], x)
     np.testing.assert_array_equal(g.value, [2.0, 2.0])
+    y = (x * 3.0).sum()
+    (g,) = mg.grad([y, y], x)
+    np.testing.assert_array_equal(g.value, [6.0, 6.0])
     (g,) = mg.grad(x, x, wrap(np.array([5.0, 6.0])))
     np.testing.assert_array_equal(g.value, [5.0, 6.0])
 
 
 def test_an_output_that_another_output_depends_on() -> None:
-    x = leaf(3.0)
-    a = x * x
-    b = a * 2.0
-    (g,) = mg.grad([b, a], x)
-    assert g.item() == 18.0
+    for newest_first in (True, False):
+        x = leaf(3.0)
+        a = x * x
+        b = a * 2.0
+        (g,) = mg.grad([b, a] if newest_first else [a, b], x)
+        assert g.item() == 18.0
 
 
 # --- hooks --------------------------------------------------------------------------------------
@@ -388,7 +408,8 @@ def test_hooks_replace_in_order_and_can_be_removed() -> None:
 
 def test_a_hook_on_one_of_several_outputs() -> None:
     x = leaf([1.0, 2.0])
-    total, doubled, _ = Parts()(x)
+    total, doubled, counted = Parts()(x)
+    assert (total.requires_grad, counted.requires_grad) == (True, False)
     seen: list[Any] = []
     doubled.register_hook(lambda g: seen.append(g.value) or g * 0.0)
     (total * doubled).sum().backward()
@@ -421,6 +442,16 @@ def test_hooks_run_for_wanted_inputs_and_with_create_graph() -> None:
     assert g.item() == 54.0
     (h,) = mg.grad(g, x)
     assert h.item() == 72.0  # 2 * 6 * 3, and the hook once more
+
+
+def test_hooks_do_not_run_where_nothing_was_asked() -> None:
+    x, z = leaf(3.0), leaf(2.0)
+    other = z * z
+    other.register_hook(lambda g: pytest.fail("nobody asked"))
+    for outputs in ([x * x, other], x * x + other):
+        (g,) = mg.grad(outputs, x, retain_graph=True)
+        assert g.item() == 6.0
+    assert mg.grad(other, x, allow_unused=True) == (None,)
 
 
 def test_retain_grad() -> None:
@@ -771,6 +802,7 @@ def test_grad_of_no_inputs_touches_nothing() -> None:
     x = leaf(2.0)
     with pytest.raises(RuntimeError, match="non-empty"):
         mg.grad(x * x, [])
+    assert engine.run_backward([x * x], [x.value], []) == []
     assert x.grad is None
 
 

@@ -320,3 +320,22 @@ def test_memory_is_given_back() -> None:
         assert op() is None
     finally:
         gc.enable()
+
+
+def test_second_order_with_respect_to_a_saved_output() -> None:
+    class ExpAndDouble(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            y = x.exp()
+            ctx.save_for_backward(y)
+            return y, 2 * x
+
+        @staticmethod
+        def backward(ctx: Any, gy: Any, gz: Any) -> Any:
+            return gy * ctx.saved_tensors[0] + 2 * gz
+
+    x = leaf([0.5, -1.0])
+    y, z = ExpAndDouble.apply(x)
+    (g,) = mg.autograd.grad((y * y + z).sum(), x, create_graph=True)  # 2 y, times y, + 2
+    (to_y,) = mg.autograd.grad(g.sum(), y)
+    np.testing.assert_allclose(to_y.numpy(), 4 * np.exp([0.5, -1.0]))

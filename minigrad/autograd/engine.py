@@ -36,8 +36,9 @@ import inspect
 import itertools
 import operator
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -177,6 +178,7 @@ class Op:
     residuals: Any = None  # what forward leaves here for vjp, besides inputs and output
     shape: Any = None  # of the output (of each output, if there are several)
     hooks: dict[int, Callable[[Any], Any]] | None = None
+    outputs: Sequence[Any] = ()  # weak references to several outputs, if vjp names them
     wanted: tuple[bool, ...] | None = None  # set when only some inputs' gradients are asked for
 
     _saves: ClassVar[tuple[int, ...] | None] = ()  # which values vjp names; -1: output; None: all
@@ -276,6 +278,8 @@ class Op:
             for i, part in enumerate(y):
                 op = Output(self, i, part.shape) if part.dtype.kind == "f" else None
                 nodes.append(wrap(part, op, op is not None))
+            if saves and -1 in saves:
+                self.outputs = [node.op and weakref.ref(node.op) for node in nodes]
             return tuple(nodes)
         self.shape = y.shape
         return wrap(y, self, True)
@@ -322,14 +326,16 @@ class Op:
                 nodes.append(edge)
             elif type(value) is tuple:
                 nodes.append(
-                    tuple(
-                        wrap(part, Output(self, j, part.shape), True)
-                        for j, part in enumerate(value)
-                    )
+                    tuple([wrap(part, self._output(j), True) for j, part in enumerate(value)])
                 )
             else:
                 nodes.append(wrap(value, edge, True))
         return tuple(nodes)
+
+    def _output(self, i: int) -> Output:
+        """Output `i` as its users know it, if there are some."""
+        known = self.outputs[i]
+        return (known and known()) or Output(self, i, self.shape[i])
 
     @property
     def name(self) -> str:
@@ -494,16 +500,18 @@ def _walk(
     create_graph: bool,
 ) -> list[Any]:
     cotangents: dict[Op | Node, Any] = {}  # the gradients sent so far
-    ready: list[tuple[int, Op]] = []  # a heap of the ops among them, the newest first
     for root, g in zip(roots, gradients, strict=True):
         place: Any = root.op or root
-        if place in cotangents:
-            g = cotangents[place] + g
-        elif place.time:
-            heappush(ready, (-place.time, place))
-        cotangents[place] = g
+        cotangents[place] = cotangents[place] + g if place in cotangents else g
     wanted = {target.edge for target in targets} if targets else set()
     leading = _leading_to(wanted, cotangents) if wanted else wanted
+    # The ops among the cotangents, as a heap, the newest first.
+    ready: list[tuple[int, Any]] = [
+        (-place.time, place)
+        for place in cotangents
+        if place.time and (not wanted or place in leading or place in wanted)
+    ]
+    heapify(ready)
     found: dict[Op | Node, Any] = {}
 
     # Why the order matters: in b = a + a; c = b + b, the op that made b is sent 1 twice by c.  Were
@@ -569,8 +577,8 @@ def _leading_to(wanted: set[Any], starts: Iterable[Op | Node]) -> set[Any]:
     nodes: list[Any] = [start for start in starts if start.time]
     seen: set[Any] = {None, *nodes}
     for node in nodes:  # the list grows as we go
-        if node.edges is None and node not in wanted:
-            raise RuntimeError(_FREED.format(node))
+        if node.edges is None and any(target.time < node.time for target in wanted):
+            raise RuntimeError(_FREED.format(node))  # who knows whether they lie behind it
         for edge in node.edges or ():
             if edge not in seen:
                 seen.add(edge)

@@ -71,9 +71,10 @@ class Affine(Op):
         if b is not None and b.shape != W.shape[:1]:
             raise RuntimeError(f"linear: the bias has shape {b.shape}, not ({W.shape[0]},)")
         if x.dtype != W.dtype or (b is not None and b.dtype != W.dtype):
+            bias = "" if b is None else f", the bias {b.dtype}"
             raise RuntimeError(
-                f"linear: the input is {x.dtype}, the weight {W.dtype}: they must have the same "
-                "dtype (input.float(), or module.double())"
+                f"linear: the input is {x.dtype}, the weight {W.dtype}{bias}: they must have the "
+                "same dtype (input.float(), or module.double())"
             )
         self.by_step = x.ndim == 3 and _is_by_step(x, W)
         y = x @ W.T if self.by_step else _rows(x).dot(W.T)  # quicker than @
@@ -128,8 +129,10 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
 
     Raises RuntimeError if the shapes or the dtypes do not fit.
     """
-    if not (isinstance(input, Node) and isinstance(weight, Node) and isinstance(bias, Node)):
-        _check_tensors("linear", input, weight, *([] if bias is None else [bias]))
+    if not (isinstance(input, Node) and isinstance(weight, Node)):
+        _check_tensors("linear", input, weight)
+    if not (bias is None or isinstance(bias, Node)):
+        _check_tensors("linear", bias)
     return Affine()(input, weight, bias)
 
 

@@ -46,6 +46,47 @@ def test_one_sequence_equals_a_batch_of_two_alike(kind: Any, T: int, D: int) -> 
 
 
 @pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("at", [(0, 0), (0, 4), (1, 2), (2, 0), (3, 0), (3, 4)])
+def test_gradients_that_are_zero_but_for_one_entry(kind: Any, at: tuple[int, int]) -> None:
+    net, x = layer(kind), random(4)
+    g = np.zeros((4, 2, 5))
+    g[at[0], 0, at[1]] = 1
+    alone, beside = x.clone().requires_grad_(), mg.cat([x, x], 1).requires_grad_()
+    gradients = mg.grad(net(alone)[0], [*net.parameters(), alone], mg.tensor(g[:, :1]))
+    expected = mg.grad(net(beside)[0], [*net.parameters(), beside], mg.tensor(g))
+    for a, b in zip(gradients, [*expected[:-1], expected[-1][:, :1]], strict=True):
+        np.testing.assert_allclose(a.tolist(), b.tolist(), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_state_is_of_its_own_call(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls with and without one, whose gradient is wanted or not, take turns in one space."""
+    monkeypatch.setattr(single, "_kept", threading.local())
+    net, x = layer(kind), random(4)
+    parameters = list(net.parameters())
+    h = [mg.ones(1, 1, 5, dtype=mg.float64, requires_grad=True) for _ in range(2)]
+
+    def run_from(start: Any, wanted: list[Any]) -> list[Any]:
+        y, last = net(x, start)
+        total = (y * y).sum() + (last[1] * y[0] if kind is nn.LSTM else last).sum()
+        return [*last, *mg.grad(total, wanted)]
+
+    def read(found: list[Any]) -> list[Any]:
+        return [array.tolist() for array in found]
+
+    given = tuple(h) if kind is nn.LSTM else h[0]
+    fixed = tuple(s.detach() for s in h) if kind is nn.LSTM else h[0].detach()
+    states = h if kind is nn.LSTM else h[:1]
+    both, n = run_from(given, [*parameters, *states]), len(states) + len(parameters)
+    expected = read(both)
+    without = read(run_from(None, parameters))
+    assert read(run_from(fixed, parameters)) == expected[:n] != without
+    assert read(run_from(given, states)) == expected[: len(states)] + expected[n:]
+    assert read(run_from(None, parameters)) == without
+    assert read(both) == expected  # nothing that later calls wrote to
+
+
+@pytest.mark.parametrize("kind", CELLS)
 def test_long_sequences_are_not_kept_and_give_the_same(
     kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -262,7 +262,8 @@ def _vjp_single(
         by_gate[...] = space.gates[run].swapaxes(0, 1)  # (4, n, H): faster than to work on these
         _local_derivatives(by_gate, space.states[run], local)
         space.local[run] = local.swapaxes(0, 1)
-    times_U_T, first = U.T.dot, None if op.wants(1) else space.back[-1][-1]
+    times_U_T = U.T.dot
+    first = None if op.wants(1) else space.back[-1][-1]  # needs no product: h0 wants none
     for dy, (to_zn, to_rq, da_n, z, da) in zip(dys, space.back):
         # We are at timestep t; dh holds what comes from the steps after it.
         if dy is not None:

@@ -327,7 +327,8 @@ def _vjp_single(
         for slope, factor in products:  # c = f c' + i g, h = o m: times g c' i, and m o
             slope *= factor
         local[...] = all_slopes
-    times_U_T, first = U.T.dot, None if op.wants(1) else space.back[-1][-1]
+    times_U_T = U.T.dot
+    first = None if op.wants(1) else space.back[-1][-1]  # needs no product: h0 wants none
     for dy, (to_o, to_c, dc_after, to_cifg, da) in zip(dys, space.back):
         # We are at timestep t; dh and dc_after hold what comes from the steps after it.
         if dy is not None:

@@ -46,7 +46,9 @@ THREADS = _blas_threads()
 class Recurrent(Op):
     """What the ops share: the settings of one application, and the shape of states.
 
-    States are (B, H), or (1, B, H) if they are `stacked`, as those of a layer are.
+    `batch_sizes`: how many sequences run at each step, if not all.  `joined`: where the weights
+    lie, if in one array.  States, given or returned, are (B, H), or (1, B, H) if they are
+    `stacked`, as those of a layer are.
     """
 
     def __init__(

@@ -200,7 +200,8 @@ def _vjp_single(
         np.subtract(1, local, local)  # tanh' = 1 - h^2
     else:
         np.sign(h, local)  # relu' = 1 where h > 0
-    times_U_T, first = U.T.dot, None if op.wants(1) else space.back[-1]
+    times_U_T = U.T.dot
+    first = None if op.wants(1) else space.back[-1]  # needs no product: h0 wants none
     for dy, da in zip(dys, space.back):
         # We are at timestep t; dh holds what comes from the steps after it.
         if dy is not None:

@@ -4,7 +4,7 @@ A step is then some ten NumPy calls of half a microsecond, whatever they do, and
 that they work on would cost nearly as much again.  So a `Space` has all buffers for sequences of
 one shape, and for every step all views of them; it is made once, and lent from call to call.
 
-States are vectors (H,).
+States are vectors (H,).  Given ones, (1, H) or (1, 1, H), lose these axes where they are written.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from minigrad.autograd.engine import Array, Node, wrap
 from minigrad.device import array_module
 
 LARGE = 16_384  # numbers: from here on it matters where an array starts
+value_of = operator.attrgetter("value")  # of a node
 LINE = 64  # bytes: a line of the processor's cache
 
 # glibc gives the memory of a large array back to the system as soon as it is freed, which then has
@@ -99,7 +100,7 @@ class Joined:
 
     def holds(self, nodes: Sequence[Node]) -> bool:
         """Whether the parts are the values of these nodes, in this order."""
-        values = map(operator.attrgetter("value"), nodes)
+        values = map(value_of, nodes)
         return len(nodes) == len(self.parts) and all(map(operator.is_, values, self.parts))
 
     def fits(self, nodes: Iterable[Node]) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tracing import bytes_of_arrays
 
 import minigrad as mg
 from minigrad import nn, optim
@@ -419,9 +420,7 @@ def test_many_steps_take_no_more_memory() -> None:
                 looked = net.weight_hh_l0.detach(), net.weight_ih_l0.grad.detach().numpy()
                 train(net, optimizer)
                 del looked
-        arrays = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
-        traces = tracemalloc.take_snapshot().filter_traces([arrays]).statistics("filename")
-        return sum(trace.size for trace in traces)
+        return bytes_of_arrays()
 
     tracemalloc.start()
     try:

@@ -15,6 +15,7 @@ import op_cases_elementwise
 import op_cases_fused
 import op_cases_structure
 import pytest
+from tracing import bytes_of_arrays
 
 import minigrad as mg
 from minigrad import nn, optim
@@ -90,9 +91,7 @@ def test_a_thousand_steps_of_training_stay_flat() -> None:
         """After so many steps: the bytes of all arrays, and our objects by type."""
         for _ in range(steps):
             step()
-        arrays = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
-        traces = tracemalloc.take_snapshot().filter_traces([arrays]).statistics("filename")
-        return sum(trace.size for trace in traces), Counter(
+        return bytes_of_arrays(), Counter(
             type(thing).__name__ for thing in gc.get_objects() if is_ours(thing)
         )
 

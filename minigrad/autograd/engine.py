@@ -505,11 +505,12 @@ def _walk(
         cotangents[place] = cotangents[place] + g if place in cotangents else g
     wanted = {target.edge for target in targets} if targets else set()
     leading = _leading_to(wanted, cotangents) if wanted else wanted
+    useful = leading | wanted
     # The ops among the cotangents, as a heap, the newest first.
     ready: list[tuple[int, Any]] = [
         (-place.time, place)
         for place in cotangents
-        if place.time and (not wanted or place in leading or place in wanted)
+        if place.time and (not wanted or place in useful)
     ]
     heapify(ready)
     found: dict[Op | Node, Any] = {}
@@ -535,7 +536,7 @@ def _walk(
         if edges is None:
             raise RuntimeError(_FREED.format(node))
         if wanted:
-            node.wanted = tuple([edge in leading or edge in wanted for edge in edges])
+            node.wanted = tuple([edge in useful for edge in edges])
         elif node.wanted is not None:  # from an earlier pass that kept the graph
             node.wanted = None
         if node.time < _last_write:
@@ -550,7 +551,7 @@ def _walk(
             node.edges = node.residuals = None
             node.saved = ()
         for edge, gx in zip(edges, sent):
-            if edge is None or gx is None or (wanted and not (edge in leading or edge in wanted)):
+            if edge is None or gx is None or (wanted and edge not in useful):
                 continue
             if gx.shape != edge.shape:
                 gx = _fitted(node, gx, edge.shape)

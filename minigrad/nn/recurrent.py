@@ -178,19 +178,20 @@ class RNNBase(Module):
     ) -> tuple[Any, list[Any]]:
         """All layers and directions on x (T, B, D), or on packed data (rows, D)."""
         directions = 2 if self.bidirectional else 1
-        ys: list[Any] = []
         last: list[list[Any]] = []
         for i, weights in enumerate(self._weights()):
-            if len(ys) == directions:  # the layer before is done
-                x, ys = ys[0] if directions == 1 else cat(ys, -1), []
-                if self.dropout:
+            reverse = i % directions == 1
+            if not reverse:
+                ys: list[Any] = []
+                if i and self.dropout:
                     x = F.dropout(x, self.dropout, self.training)
             initial = [s if s is None or len(s) == 1 else s[i : i + 1] for s in states]
-            y, *final = self._run(x, initial, weights, batch_sizes, i % directions == 1)
+            y, *final = self._run(x, initial, weights, batch_sizes, reverse)
             ys.append(y)
             last.append(final)
-        y = ys[0] if directions == 1 else cat(ys, -1)
-        return y, last[0] if len(last) == 1 else [cat(found) for found in zip(*last)]
+            if len(ys) == directions:
+                x = ys[0] if directions == 1 else cat(ys, -1)
+        return x, last[0] if len(last) == 1 else [cat(found) for found in zip(*last)]
 
     def _run(
         self,

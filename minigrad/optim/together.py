@@ -7,20 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from operator import attrgetter, is_, itemgetter
+from operator import is_, itemgetter
 from typing import Any
 
 import numpy as np
 
 from minigrad.autograd.engine import Array
-from minigrad.memory import ALONE, Joined, in_a_row, joined_among, references, side_by_side
+from minigrad.memory import (
+    ALONE,
+    Joined,
+    in_a_row,
+    joined_among,
+    references,
+    side_by_side,
+    value_of,
+)
 from minigrad.tensor import Tensor
 
 SMALL = 2_048  # elements: a call of a rule for so few takes longer than to copy their gradient
 
 State = Mapping[Any, dict[str, Any]]
-
-_value = attrgetter("value")
 
 
 def _entries(names: list[str]) -> Any:
@@ -105,8 +111,8 @@ class Together:
             return (
                 all(map(is_, params, self.all))
                 and all(map(is_, chain.from_iterable(map(self.look, states)), self.entries))
-                and all(map(is_, map(_value, self.steps), self.updates))
-                and all(map(is_, map(_value, self.nodes), self.arrays))
+                and all(map(is_, map(value_of, self.steps), self.updates))
+                and all(map(is_, map(value_of, self.nodes), self.arrays))
                 and references(self.arrays) == self.references
             )
         except (KeyError, TypeError):  # some state is gone, or one entry of it
